@@ -1,0 +1,1 @@
+"""Preparation of raw archives: the only package that knows archives and file formats."""

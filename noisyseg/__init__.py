@@ -1,0 +1,39 @@
+"""noisyseg: learn the truth and the annotators together, from noisy segmentations.
+
+The companion of "Disentangling Human Error from the Ground Truth in Segmentation of
+Medical Images" (NeurIPS 2020, arXiv 2007.15963). Start with notebook 00.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from noisyseg.config import ExperimentConfig as ExperimentConfig
+    from noisyseg.data import load_dataset as load_dataset
+    from noisyseg.data import write_prepared as write_prepared
+    from noisyseg.losses import disentangling_loss as disentangling_loss
+    from noisyseg.methods import METHODS as METHODS
+    from noisyseg.sweeps import sweep as sweep
+    from noisyseg.train import run as run
+
+# Loaded on first use, so that a figure notebook which needs only tables imports no torch.
+_HOMES = {
+    "ExperimentConfig": "config",
+    "SEEDS": "config",
+    "METHODS": "methods",
+    "load_dataset": "data",
+    "write_prepared": "data",
+    "disentangling_loss": "losses",
+    "run": "train",
+    "sweep": "sweeps",
+    "table_configs": "sweeps",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"noisyseg has no {name!r}; it has {', '.join(_HOMES)}")
+    value = getattr(import_module(f"noisyseg.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,172 @@
+"""ExperimentConfig: one flat, frozen record of everything that defines a run.
+
+PAPER holds the published values with their source, PROFILES the sizes we run at.
+Precedence: field defaults < PAPER[dataset] < PROFILES[profile] < METHODS[method].settings
+< overrides. Knows no path, no tensor and no device.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal, Self
+
+from noisyseg.methods import METHODS
+
+# Supplement Table 7 of arXiv 2007.15963 (learning rate, epochs, batch, trace weight) and
+# section 4 (U-Net with 4 stages of 32-64-128-256 channels).
+PAPER: dict[str, dict[str, Any]] = {
+    "mnist": dict(epochs=60, batch_size=2, trace_weight=0.7, width=32, depth=3),
+    "ms": dict(epochs=55, batch_size=2, trace_weight=0.7, width=32, depth=4),
+    "brats": dict(epochs=60, batch_size=8, trace_weight=1.5, width=32, depth=4),
+    "lidc": dict(epochs=75, batch_size=4, trace_weight=0.9, width=32, depth=4),
+}
+# The learning rate goes with the batch size: 1e-4 is the paper's for batches of 2.
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": dict(
+        n_train=256, n_val=64, n_test=128, width=8, epochs=6, batch_size=16, learning_rate=4e-3
+    ),
+    "reduced": dict(
+        n_train=3000, n_val=500, n_test=2000, width=12, epochs=18, batch_size=32, learning_rate=2e-3
+    ),
+    "full": dict(epochs=30, batch_size=256, learning_rate=2e-3),
+    "paper": dict(learning_rate=1e-4, flip=True, schedule="constant"),
+}
+SEEDS: dict[str, int] = {"smoke": 1, "reduced": 3, "full": 5, "paper": 3}
+NOT_IDENTITY = ("accelerator", "progress")
+RECIPE_VERSION = 1  # raise when a default or the meaning of a field changes
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that defines one run; see the module for how presets are merged.
+
+    Sizes count images (`None` = all), `width` channels, `depth` resolution levels,
+    `trace_weight` is the paper's λ (Eq. 4), `dominance_*` and `init_diagonal` are defined
+    in `losses` and `models`. `labelling` is "dense", "one" or "k2", "k3", …: how many
+    annotators labelled each training image. Raises ValueError for a value out of range.
+    """
+
+    experiment: str = "mnist"
+    dataset: str = "mnist"
+    profile: str = "smoke"
+    method: str = "dominant"
+    seed: int = 0
+    labelling: str = "dense"
+    annotators: tuple[str, ...] = ("good", "over", "under", "wrong", "blank")
+    annotator_seed: int = 0  # simulated labels stay the same across training seeds
+    n_train: int | None = None
+    n_val: int | None = None
+    n_test: int | None = None
+    width: int = 32
+    depth: int = 3
+    epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    weight_decay: float = 0.0
+    flip: bool = False  # Table 7: "random flip"; off where digits have a reading direction
+    trace_weight: float = 0.0
+    dominance_weight: float = 0.0
+    dominance_margin: float = 0.1
+    dominance_level: Literal["pixel", "class"] = "pixel"
+    init_diagonal: float = 3.0  # start: a diagonal of e^3 / (e^3 + 1) = 0.95 for two classes
+    warm_up: Literal["none", "hold", "maximise"] = "none"
+    warm_up_epochs: int = 0
+    rank: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, METHODS)
+        _one_of("profile", self.profile, PROFILES)
+        _one_of("schedule", self.schedule, ("one_cycle", "constant"))
+        _one_of("dominance_level", self.dominance_level, ("pixel", "class"))
+        _one_of("warm_up", self.warm_up, ("none", "hold", "maximise"))
+        for name in ("epochs", "batch_size", "width", "depth", "rank"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("n_train", "n_val", "n_test"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        for name in ("trace_weight", "dominance_weight", "weight_decay", "warm_up_epochs"):
+            _at_least(name, getattr(self, name), 0)
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}: give a positive number")
+        object.__setattr__(self, "annotators", tuple(self.annotators))
+
+    @classmethod
+    def preset(
+        cls,
+        experiment: str = "mnist",
+        profile: str = "smoke",
+        method: str = "dominant",
+        seed: int = 0,
+        **overrides: Any,
+    ) -> Self:
+        """Merge the defaults, PAPER, PROFILES and METHODS, then `overrides`.
+
+        `experiment` is also the data set unless `dataset=` names another name or path.
+        Raises ValueError naming the allowed fields, methods or profiles.
+        """
+        _one_of("method", method, METHODS)
+        _one_of("profile", profile, PROFILES)
+        dataset = overrides.get("dataset", experiment)
+        values: dict[str, Any] = dict(experiment=experiment, dataset=str(dataset))
+        values |= PAPER.get(values["dataset"], {}) | PROFILES[profile] | METHODS[method].settings
+        values |= _known(overrides) | dict(profile=profile, method=method, seed=seed)
+        return cls(**values | {"dataset": str(dataset)})
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with `changes`; a new method brings its own settings along.
+
+        A profile sets many fields at once, so it is chosen in `preset`, not here.
+        """
+        _known(changes)
+        if changes.get("profile", self.profile) != self.profile:
+            raise ValueError("a profile sets many fields: use ExperimentConfig.preset(profile=…)")
+        if "method" not in changes:
+            return replace(self, **changes)
+        own = METHODS[self.method].settings.keys()
+        bare = {f.name: f.default for f in fields(self) if f.name in own}
+        bare |= {k: v for k, v in PAPER.get(self.dataset, {}).items() if k in own}
+        bare |= {k: v for k, v in PROFILES[self.profile].items() if k in own}
+        _one_of("method", changes["method"], METHODS)
+        return replace(self, **bare | METHODS[changes["method"]].settings | changes)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that change numbers and differ from their default, as JSON values.
+
+        Leaving defaults out keeps finished runs valid when a field is added later.
+        """
+        values = asdict(self)
+        if not METHODS[self.method].sees_labels:  # one network serves every labelling
+            values["labelling"] = "dense"
+        defaults = {f.name: f.default for f in fields(self)}
+        return {k: v for k, v in values.items() if k not in NOT_IDENTITY and v != defaults[k]}
+
+    def digest(self, fingerprint: str) -> str:
+        """Eight hex digits over `identity()` and the prepared data's fingerprint."""
+        values = self.identity() | {"fingerprint": fingerprint, "version": RECIPE_VERSION}
+        values.pop("dataset", None)  # the fingerprint says which data, wherever they lie
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _known(changes: dict[str, Any]) -> dict[str, Any]:
+    allowed = [f.name for f in fields(ExperimentConfig)]
+    for name in changes:
+        if name not in allowed:
+            near = get_close_matches(name, allowed, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"unknown field {name!r}{hint}; allowed: {', '.join(allowed)}")
+    return changes
+
+
+def _one_of(name: str, value: Any, allowed: Any) -> None:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} is {value}: give a number of at least {least}")

@@ -1,0 +1,298 @@
+"""Prepared folder <-> SegmentationDataset, and the truth-free view that training sees.
+
+`write_prepared` writes the contract folder `data/<name>/`, `load_dataset` reads one; arrays
+stay memory-mapped and subsets are views. Labels are dropped here ("one label an image",
+paper section 4). Knows no simulated annotator, no fusion and no model.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy import ndarray
+
+from noisyseg import checks
+from noisyseg.paths import data_root
+from noisyseg.subsets import Array, Rows, TrainingView, index_table, parse_labelling, ranks, take
+from noisyseg.subsets import collate as collate
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationDataset:
+    """Images with what annotators wrote and, for evaluation only, the truth.
+
+    `images` (N, channel, *space), `labels` (N, annotator, *space) with -1 = not labelled,
+    `truth` (N, *space): memory-mapped or `Rows` of such; the last two may be None.
+    `annotators` is () without labels; `has_label` (N, annotator) says who labelled what.
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    name: str
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    spacing_mm: tuple[float, ...] | None
+    origin: str
+    annotators: tuple[str, ...]
+    image_ids: ndarray
+    case_ids: ndarray
+    split_of: ndarray
+    images: Array
+    labels: Array | None
+    truth: Array | None
+    has_label: ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name} ({self.origin}): {len(self)} images {self.images.shape[1:]}, "
+            f"classes {self.classes}, annotators {self.annotators}>"
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """(height, width) or (depth, height, width) in pixels."""
+        return tuple(self.images.shape[2:])
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the folder's arrays, index and class names: what a run depends on.
+
+        The same for every subset. Files that did not change are not read again.
+        """
+        total = hashlib.sha256(json.dumps(self.classes).encode())
+        for file in checks.signature(self.path):
+            if file[0] != "meta.json":
+                total.update(f"{file[0]}:{_checksum(self.path / file[0], file)}".encode())
+        return total.hexdigest()
+
+    def split(self, name: str, limit: int | None = None) -> "SegmentationDataset":
+        """The images of "train", "val" or "test", or the first `limit` of them, as a view.
+
+        Raises ValueError for an unknown or empty split.
+        """
+        if name not in checks.SPLITS:
+            raise ValueError(f"unknown split {name!r}; allowed: {', '.join(checks.SPLITS)}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}; give at least 1, or None for all images")
+        if not len(index := np.flatnonzero(self.split_of == name)[:limit]):
+            raise ValueError(f"{self.path}: no image in split {name!r}; assign some in index.csv")
+        names = "image_ids case_ids split_of images labels truth has_label".split()
+        arrays = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        return replace(self, **{n: take(array, index) for n, array in arrays.items()})
+
+    def with_labels(self, labels: Any, annotators: Sequence[str]) -> "SegmentationDataset":
+        """This data set with integer `labels` (N, annotator, *space) held in memory.
+
+        Raises ValueError for what `load_dataset` would not accept as labels.npy either.
+        """
+        labels, names = np.asarray(labels), [*map(str, annotators)]
+        shape = (len(self), len(set(names)), *self.space)
+        if labels.shape != shape or labels.dtype.kind not in "iu" or not names:
+            raise ValueError(
+                f"labels {labels.shape} {labels.dtype} of annotators {names}: {self.name} needs "
+                f"shape {shape}, an integer dtype and different names"
+            )
+        has_label = checks.labelled(labels)
+        ids, splits = self.image_ids.tolist(), self.split_of.tolist()
+        problems = [*checks.check_classes(labels, ids, names, self.classes)]
+        problems += checks.check_labelled(has_label, ids, names, splits)
+        checks.raise_all(problems, f"these labels do not fit {self.name}")
+        return replace(self, labels=labels, annotators=tuple(names), has_label=has_label)
+
+    def drop_labels(self, labelling: str, seed: int) -> "SegmentationDataset":
+        """Keep the labels of k annotators for each image, drawn once: a view (paper section 4).
+
+        `labelling`: "dense" (all), "one" or "k2", "k3", … The draw depends on seed, image id
+        and who labelled the image, not on order or subset; a larger k keeps what a smaller k
+        keeps. Raises ValueError for a malformed labelling or more than there are annotators.
+        """
+        k = parse_labelling(labelling)
+        if k is None:
+            return self
+        old = self._needs("labels", "pass simulated ones to with_labels")
+        if k > len(self.annotators):
+            raise ValueError(f"labelling {labelling!r}: annotators are {self.annotators}")
+        old = old if isinstance(old, Rows) else Rows(old, np.arange(len(self)))
+        kept = self.has_label & (ranks(self.image_ids, self.has_label, seed) < k)
+        return replace(self, labels=Rows(old.source, old.index, kept), has_label=kept)
+
+    def training_view(self, target: ndarray | None = None) -> "TrainingView":
+        """What training sees: images, labels and, if given, `target` (N, true, *space).
+
+        Raises ValueError for an image without any label or a target that does not fit.
+        """
+        labels = self._needs("labels", "pass simulated ones to with_labels")
+        if bare := self.image_ids[~self.has_label.any(1)].tolist():
+            raise ValueError(f"{self.path}: nobody labelled images {bare[:5]}; leave them out")
+        shape = (len(self), self.n_classes, *self.space)
+        if target is not None and target.shape != shape:
+            raise ValueError(f"target has shape {target.shape}; {self.name} needs {shape}")
+        return TrainingView(self.images, labels, target)
+
+    def read_images(self) -> ndarray:
+        """All images in memory: float32 (N, channel, *space)."""
+        return np.array(self.images, dtype=np.float32)
+
+    def read_labels(self) -> ndarray:
+        """All labels in memory: int64 (N, annotator, *space); ValueError where there are none."""
+        return np.array(self._needs("labels", "pass simulated ones to with_labels"), np.int64)
+
+    def read_truth(self) -> ndarray:
+        """The truth in memory, to evaluate: int64 (N, *space); ValueError where there is none."""
+        return np.array(self._needs("truth", "pass truth= to write_prepared"), np.int64)
+
+    def _needs(self, name: str, remedy: str) -> Array:
+        if (array := getattr(self, name)) is None:
+            raise ValueError(f"{self.path} has no {name}.npy: {remedy}")
+        return array
+
+
+@lru_cache(maxsize=64)
+def _checksum(path: Path, _signature: tuple) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_dataset(name_or_path: str | Path) -> SegmentationDataset:
+    """Open a prepared folder: a name under `data_root()`, or any path.
+
+    Raises FileNotFoundError saying where it looked and how to make the data, ValueError
+    naming every violation of the contract at once.
+    """
+    path = _find(name_or_path)
+    folder = checks.open_folder(path)
+    meta, labels, spacing = folder.meta, folder.labels, folder.meta["spacing_mm"]
+    ids, cases, splits = (folder.index[c].to_numpy(dtype=str) for c in checks.COLUMNS)
+    names = () if labels is None else checks.annotator_names(meta["annotators"], labels.shape[1])
+    return SegmentationDataset(
+        path, meta, meta["name"], tuple(meta["classes"]), tuple(meta["channels"]),
+        None if spacing is None else tuple(spacing), meta["origin"], tuple(names),
+        ids, cases, splits, folder.images, labels, folder.truth, folder.has_label,
+    )  # fmt: skip
+
+
+def _find(name_or_path: str | Path) -> Path:
+    given, root = Path(name_or_path).expanduser(), data_root()
+    looked = list(dict.fromkeys([root / given, given.absolute()]))
+    for path in looked:
+        if path.is_dir():
+            return path.resolve()
+    there = sorted(p.name for p in root.glob("[!.]*/")) if root.is_dir() else []
+    raise FileNotFoundError(
+        f"no prepared data {str(name_or_path)!r}: looked at {' and '.join(map(str, looked))}; "
+        f"{root} holds {', '.join(there) or 'nothing'}. Make it with `make data` or "
+        f"`python -m data_prep.{given.name}`; noisyseg.write_prepared writes your own arrays"
+    )
+
+
+def write_prepared(
+    path: str | Path,
+    images: Any,
+    labels: Any = None,
+    truth: Any = None,
+    case_ids: Any = None,
+    split: Any = None,
+    image_ids: Any = None,
+    *,
+    overwrite: bool = False,
+    **meta: Any,
+) -> Path:
+    """Write the prepared folder `path` and return it; an interrupted call leaves none.
+
+    `images` (N, channel, *space), `labels` (N, annotator, *space) with -1 = not labelled,
+    `truth` (N, *space): anything like an array; memory-mapped input is copied in pieces.
+    `split`: "train", "val" or "test" for each image; None splits 70/10/20 by case.
+    `case_ids` (a patient; default: each image its own) and `image_ids` name the images.
+    `meta` needs `classes` and `origin` ("real", "stand-in", "simulated"); it takes name,
+    channels, annotators, spacing_mm, licence, sources (name, checksum) and prep_version.
+
+    Raises FileExistsError without `overwrite`, ValueError naming all that does not fit
+    together; pixel values and classes are checked on loading.
+    """
+    path = Path(path).expanduser().resolve()
+    given = {"images": images, "labels": labels, "truth": truth}
+    arrays = {name: _as_array(a) for name, a in given.items() if a is not None}
+    shapes = {name: tuple(a.shape) for name, a in arrays.items()}
+    meta = _complete(meta, path.name, shapes["images"])
+    index = index_table(len(arrays["images"]), image_ids, case_ids, split)
+    problems = [*checks.check_meta(meta), *checks.check_index(index)]
+    problems += checks.check_shapes(shapes, given.keys() - arrays.keys(), len(index), meta)
+    checks.raise_all(problems, f"cannot write {path}")
+    _refuse(path, overwrite)
+    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        for name, array in arrays.items():
+            _write_array(part / f"{name}.npy", array, len(meta["classes"]))
+        index.to_csv(part / "index.csv", index=False)
+        (part / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), "utf-8")
+        _refuse(path, overwrite)  # it may have appeared since
+        _move(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
+def _as_array(values: Any) -> Any:
+    return values if isinstance(getattr(values, "dtype", None), np.dtype) else np.asarray(values)
+
+
+def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    numbered = [f"channel {i + 1}" for i in range(shape[1] if len(shape) > 1 else 0)]
+    full = {"name": name, "classes": None, "annotators": None, "spacing_mm": None, "origin": None}
+    full |= {"licence": None, "sources": [], "prep_version": 1} | meta
+    full["channels"] = meta.get("channels") or (["image"] if len(numbered) == 1 else numbered)
+    return json.loads(json.dumps(full, default=lambda value: np.asarray(value).tolist()))
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    there = {p.name for p in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
+    if there and not overwrite:
+        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+    if strangers := sorted(there - set(checks.FILES)):
+        raise FileExistsError(f"{path}: overwriting would delete {strangers[:5]}; move them away")
+
+
+def _move(part: Path, path: Path) -> None:
+    old = part.with_suffix(".old")
+    if path.exists():
+        path.rename(old)
+    try:
+        part.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_array(file: Path, array: Any, n_classes: int) -> None:
+    # Plain writes and no memory map: memory stays flat, and a full disk raises.
+    is_image, dtype = file.stem == "images", np.dtype(array.dtype)
+    if dtype not in [np.dtype(name) for name in checks.DTYPES[file.stem]]:
+        if dtype.kind not in ("fiub" if is_image else "iub"):
+            raise ValueError(f"{file.stem}: dtype {dtype} is not {checks.DTYPES[file.stem]}")
+        dtype = np.dtype("float32" if is_image else "int8" if n_classes <= 127 else "int16")
+    header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, array.shape))}
+    with file.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, header)
+        for _, rows in checks.chunks(array):
+            stored = rows.astype(dtype, order="C")
+            if not is_image and (stored != rows).any():
+                value = rows[stored != rows].flat[0]
+                raise ValueError(f"{file.stem}: {value} is no class; write -1 for not labelled")
+            out.write(stored.data)

@@ -1,0 +1,166 @@
+"""Losses: what annotators wrote against what the two coupled networks say.
+
+Eq. 3 and 4 of arXiv 2007.15963 in log space with missing labels, the loss as the authors
+released it, and the dominance penalty (the assumption of Theorem 1 as a hinge). Compares
+with labels only; no loss here knows the truth or an optimiser.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from noisyseg.confusion import Confusion, as_confusion, at_least_single
+
+SIMPLEX_TOLERANCE = 1e-4
+
+
+def log_probabilities(
+    probs_or_logits: Float[Tensor, "batch true *space"], from_logits: bool | None = None
+) -> Float[Tensor, "batch true *space"]:
+    """log p of either probabilities or logits, of shape (batch, true, *space).
+
+    With `from_logits=None` the input counts as probabilities when every pixel is
+    non-negative and sums to 1; say which it is to save that look.
+    """
+    x = at_least_single(probs_or_logits)
+    if from_logits is None:
+        off = (x.sum(1) - 1).abs().amax()
+        from_logits = bool((x.amin() < 0) | (off > SIMPLEX_TOLERANCE))
+    if from_logits:
+        return F.log_softmax(x, dim=1)
+    return x.clamp_min(torch.finfo(x.dtype).tiny).log()
+
+
+def label_mean(
+    values: Float[Tensor, "batch annotator *space"], labels: Int[Tensor, "batch annotator *space"]
+) -> Float[Tensor, ""]:
+    """(1/M) Σ_n Σ_{r∈S(n)} mean over the labelled pixels of `values`.
+
+    M counts the (image, annotator) pairs with at least one labelled pixel, so a missing
+    label drops everything of its annotator. Without any label the result is 0.
+    """
+    labelled = labels >= 0
+    pixels = labelled.flatten(2).sum(-1)
+    sums = torch.where(labelled, values, 0.0).flatten(2).sum(-1)
+    pairs = (pixels > 0).sum().clamp_min(1)
+    return (sums / pixels.clamp_min(1)).sum() / pairs
+
+
+def annotator_nll(
+    log_probs: Float[Tensor, "batch true *space"],
+    confusion: Confusion,
+    labels: Int[Tensor, "batch annotator *space"],
+) -> Float[Tensor, ""]:
+    """Eq. 3: −log Σ_j A⁽ʳ⁾[ỹ, j] p[j], averaged by `label_mean`."""
+    return label_mean(-confusion.log_likelihood(log_probs, labels), labels)
+
+
+def trace_penalty(
+    confusion: Confusion, labels: Int[Tensor, "batch annotator *space"]
+) -> Float[Tensor, ""]:
+    """The second term of Eq. 4 without its weight: tr A⁽ʳ⁾, averaged by `label_mean`."""
+    return label_mean(confusion.trace(), labels)
+
+
+def dominance_penalty(
+    confusion: Confusion,
+    probs: Float[Tensor, "batch true *space"],
+    level: str = "pixel",
+    margin: float = 0.1,
+) -> Float[Tensor, ""]:
+    """Hinge on the mean confusion matrix Ā over annotators: a true class must win its column.
+
+    mean over j of max(0, margin + max_{i≠j} Ā[i, j] − Ā[j, j]).
+    `level="pixel"`: Ā at each pixel, hinge averaged over pixels (Theorem 1 assumes a
+    dominant mean matrix at the pixel). `level="class"`: Ā[i, j] = Σ p[j] A[i, j] / Σ p[j]
+    over all pixels of the batch (the population-level assumption of arXiv 1902.03680).
+    """
+    mean = confusion.mean_dense()  # (batch, reported, true, *space)
+    if level == "class":
+        weight = probs[:, None]
+        over = (0, *range(3, mean.dim()))
+        mean = (mean * weight).sum(over) / weight.sum(over).clamp_min(1e-6)
+        mean = mean[None]
+    elif level != "pixel":
+        raise ValueError(f"unknown dominance level {level!r}; allowed: pixel, class")
+    own = mean.diagonal(dim1=1, dim2=2).movedim(-1, 1)  # (batch, true, *space)
+    classes = mean.shape[1]
+    eye = torch.eye(classes, dtype=torch.bool, device=mean.device)
+    eye = eye.view(1, classes, classes, *[1] * (mean.dim() - 3))
+    rival = mean.masked_fill(eye, -torch.inf).amax(1)
+    return F.relu(margin + rival - own).mean()
+
+
+def disentangling_loss(
+    probs_or_logits: Float[Tensor, "batch true *space"],
+    confusion: Confusion | Float[Tensor, "batch annotator reported true *space"],
+    labels: Int[Tensor, "..."],
+    *,
+    trace_weight: float = 0.0,
+    dominance_weight: float = 0.0,
+    dominance_level: str = "pixel",
+    dominance_margin: float = 0.1,
+    from_logits: bool | None = None,
+) -> Float[Tensor, ""]:
+    """Eq. 4 of arXiv 2007.15963 up to the constant 1/M, plus the dominance penalty.
+
+    `confusion`: a confusion object of `models` or a dense tensor (batch, annotator,
+    reported, true, *space) whose columns (over reported) sum to 1. `labels`: class
+    indices (batch, annotator, *space), −1 = not labelled. Raises ValueError when shapes or labels do not fit.
+    """
+    matrix = as_confusion(confusion)
+    check_labels(labels, probs_or_logits)
+    log_probs = log_probabilities(probs_or_logits, from_logits)
+    loss = annotator_nll(log_probs, matrix, labels)
+    if trace_weight:
+        loss = loss + trace_weight * trace_penalty(matrix, labels)
+    if dominance_weight:
+        hinge = dominance_penalty(matrix, log_probs.exp(), dominance_level, dominance_margin)
+        loss = loss + dominance_weight * hinge
+    return loss
+
+
+def released_loss(
+    log_probs: Float[Tensor, "batch true *space"],
+    confusion: Confusion,
+    labels: Int[Tensor, "batch annotator *space"],
+    trace_weight: float,
+) -> Float[Tensor, ""]:
+    """The loss of the authors' public code: cross-entropy of A·p *as if it were logits*.
+
+    So a second softmax is taken of probabilities and a perfect fit still costs
+    log(1 + (L−1)/e) an annotator. Means over batch and pixels, summed over annotators;
+    labels that are missing, which that code cannot handle, are left out of the means.
+    """
+    noisy = confusion.apply(log_probs.exp())
+    trace = confusion.trace()
+    total = log_probs.new_zeros(())
+    for r in range(labels.shape[1]):
+        labelled = labels[:, r] >= 0
+        count = labelled.sum().clamp_min(1)
+        cost = F.cross_entropy(noisy[:, r], labels[:, r], ignore_index=-1, reduction="sum")
+        total = total + (cost + trace_weight * torch.where(labelled, trace[:, r], 0.0).sum()) / count
+    return total
+
+
+def soft_cross_entropy(
+    log_probs: Float[Tensor, "batch true *space"], target: Float[Tensor, "batch true *space"]
+) -> Float[Tensor, ""]:
+    """−Σ_j target[j] log p[j], mean over images and pixels; for one fused or true target."""
+    return -(target * log_probs).sum(1).mean()
+
+
+def check_labels(labels: Tensor, probs: Tensor) -> None:
+    """Raise ValueError unless `labels` (batch, annotator, *space) fits `probs` (batch, true, *space)."""
+    if labels.shape[0] != probs.shape[0] or labels.shape[2:] != probs.shape[2:]:
+        raise ValueError(
+            f"labels {tuple(labels.shape)} do not fit predictions {tuple(probs.shape)}: expected "
+            "(batch, annotator, *space) and (batch, true, *space) with equal batch and space"
+        )
+    low, high = (int(v) for v in torch.aminmax(labels))
+    if low < -1 or high >= probs.shape[1]:
+        raise ValueError(
+            f"labels range from {low} to {high}, but there are {probs.shape[1]} classes: use "
+            f"0 … {probs.shape[1] - 1}, and -1 for not labelled"
+        )

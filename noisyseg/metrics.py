@@ -1,0 +1,178 @@
+"""Metrics: predictions and estimates against the truth and the labels, for reports only.
+
+Dice, IoU, confusion matrices and their RMSE, generalised energy distance, calibration
+(paper section 5, arXiv 2007.15963). Tensors in, tensors out, on any device; labels are
+class indices and −1 means not labelled. No loss and no gradient.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Metric(NamedTuple):
+    """What a metric's number means."""
+
+    meaning: str
+    unit: str
+    better: str
+
+
+METRICS: dict[str, Metric] = {
+    "dice": Metric("2|A∩B| / (|A|+|B|) of the segmentation, mean over images", "0…1", "higher"),
+    "iou": Metric("|A∩B| / |A∪B| of the segmentation, mean over images", "0…1", "higher"),
+    "cm_rmse": Metric("RMSE of conditional confusion matrices pooled over images", "0…1", "lower"),
+    "cm_rmse_image": Metric("the same matrix error image by image, then the mean", "0…1", "lower"),
+    "ged": Metric("generalised energy distance with d = 1 − IoU, mean over images", "0…2", "lower"),
+    "ece": Metric("expected calibration error of the predicted annotators", "0…1", "lower"),
+    "trace": Metric("trace of the pooled estimated matrix: L faithful, 1 ignorant", "0…L", "—"),
+}
+
+
+def _one_hot(classes: Tensor, n_classes: int) -> Tensor:
+    """(…) class indices -> (…, class) booleans; −1 is no class."""
+    return classes[..., None] == torch.arange(n_classes, device=classes.device)
+
+
+def _overlap(a: Tensor, b: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """Intersection and summed sizes by class, (N, class), over all pixels."""
+    x, y = (_one_hot(m.flatten(1), n_classes) for m in (a, b))
+    return (x & y).sum(1).double(), (x.sum(1) + y.sum(1)).double()
+
+
+def dice(
+    prediction: Int[Tensor, "image *space"], target: Int[Tensor, "image *space"], n_classes: int
+) -> Float[Tensor, "image class"]:
+    """Dice of every image and class. Empty-mask rule: both empty = 1, one empty = 0."""
+    both, sizes = _overlap(prediction, target, n_classes)
+    return torch.where(sizes > 0, 2 * both / sizes.clamp_min(1), 1.0)
+
+
+def iou(
+    prediction: Int[Tensor, "image *space"], target: Int[Tensor, "image *space"], n_classes: int
+) -> Float[Tensor, "image class"]:
+    """Intersection over union of every image and class; the empty-mask rule of `dice`."""
+    both, sizes = _overlap(prediction, target, n_classes)
+    return torch.where(sizes > 0, both / (sizes - both).clamp_min(1), 1.0)
+
+
+def label_counts(
+    labels: Int[Tensor, "image annotator *space"],
+    truth: Int[Tensor, "image *space"],
+    n_classes: int,
+) -> Int[Tensor, "image annotator reported true"]:
+    """How often each annotator reported i where the truth is j, over labelled pixels."""
+    images, annotators = labels.shape[:2]
+    label, true = labels.flatten(2), truth.flatten(1)[:, None]
+    cell = torch.where(label >= 0, label * n_classes + true, n_classes**2)  # one spare cell
+    counts = torch.zeros(images, annotators, n_classes**2 + 1, dtype=torch.int64, device=label.device)
+    counts.scatter_add_(2, cell, torch.ones_like(cell))
+    return counts[..., :-1].unflatten(2, (n_classes, n_classes))
+
+
+def confusion_sums(
+    confusion: Float[Tensor, "image annotator reported true *space"],
+    truth: Int[Tensor, "image *space"],
+    labels: Int[Tensor, "image annotator *space"] | None = None,
+) -> Float[Tensor, "image annotator reported true"]:
+    """Column j of the estimate summed over the pixels whose truth is j.
+
+    With `labels` only over the pixels each annotator labelled, so that after
+    `normalise_columns` the result stands beside that of `label_counts`.
+    """
+    n_classes = confusion.shape[3]
+    where = _one_hot(truth.flatten(1), n_classes).movedim(-1, 1)[:, None].to(confusion.dtype)
+    if labels is not None:
+        where = where * (labels.flatten(2) >= 0)[:, :, None]
+    return torch.einsum("nrijx,nrjx->nrij", confusion.flatten(4), where.expand(-1, confusion.shape[1], -1, -1))
+
+
+def normalise_columns(
+    counts: Float[Tensor, "*batch reported true"] | Int[Tensor, "*batch reported true"],
+) -> Float[Tensor, "*batch reported true"]:
+    """Conditional matrices p(reported | true); columns never observed become NaN."""
+    counts = counts.double()
+    return counts / counts.sum(-2, keepdim=True)
+
+
+def _squared(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    seen = ~(true.isnan() | estimated.isnan())
+    return torch.where(seen, (estimated - true) ** 2, 0.0), seen
+
+
+def cm_rmse(
+    estimated: Float[Tensor, "*batch annotator reported true"],
+    true: Float[Tensor, "*batch annotator reported true"],
+) -> Float[Tensor, "*batch annotator"]:
+    """RMSE over the entries of observed columns, for each annotator; NaN if none is observed."""
+    error, seen = _squared(estimated, true)
+    return (error.sum((-2, -1)) / seen.sum((-2, -1))).sqrt()
+
+
+def cm_rmse_all(
+    estimated: Float[Tensor, "*batch annotator reported true"],
+    true: Float[Tensor, "*batch annotator reported true"],
+) -> Float[Tensor, "*batch"]:
+    """RMSE over all observed entries of all annotators (the tables' "CM estimation error")."""
+    error, seen = _squared(estimated, true)
+    return (error.sum((-3, -2, -1)) / seen.sum((-3, -2, -1))).sqrt()
+
+
+def _pair_distance(a: Tensor, b: Tensor, n_classes: int) -> Tensor:
+    """1 − mean foreground IoU over the pixels labelled in both: (N, A, X) × (N, B, X) -> (N, A, B)."""
+    known = ((a >= 0)[:, :, None] & (b >= 0)[:, None]).float()
+    total = 0.0
+    for k in range(1, n_classes):
+        x, y = (a == k).float()[:, :, None], (b == k).float()[:, None]
+        both = (x * y * known).sum(-1)
+        either = ((x + y).clamp_max(1) * known).sum(-1)
+        total = total + torch.where(either > 0, both / either.clamp_min(1), 1.0)
+    return 1 - total / (n_classes - 1)
+
+
+def generalised_energy_distance(
+    samples: Int[Tensor, "image sample *space"],
+    labels: Int[Tensor, "image annotator *space"],
+    n_classes: int,
+) -> Float[Tensor, " image"]:
+    """D² = 2 E d(S, Y) − E d(S, S′) − E d(Y, Y′) with d = 1 − foreground IoU, 0…2.
+
+    Kohl et al. 2018, arXiv 1806.05034 (both masks empty: d = 0). Expectations run over all
+    pairs. Annotators without a label are left out; so are unlabelled pixels of a pair.
+    An image nobody labelled gives NaN.
+    """
+    s, y = samples.flatten(2), labels.flatten(2)
+    here = (y >= 0).any(-1).double()  # (image, annotator)
+    weight = here / here.sum(1, keepdim=True)
+    cross = (_pair_distance(s, y, n_classes).mean(1) * weight).sum(1)
+    among = torch.einsum("nab,na,nb->n", _pair_distance(y, y, n_classes).double(), weight, weight)
+    return 2 * cross - _pair_distance(s, s, n_classes).mean((1, 2)) - among
+
+
+def calibration_bins(
+    probs: Float[Tensor, "image class *space"], labels: Int[Tensor, "image *space"], n_bins: int = 15
+) -> Float[Tensor, "3 bins"]:
+    """Count, summed confidence and summed accuracy by bin of the top label's confidence.
+
+    Bins of several batches add up; `ece_from_bins` turns the sum into the error.
+    """
+    confidence, top = probs.double().max(1)
+    keep = labels >= 0
+    confidence, hit = confidence[keep], (top == labels)[keep].double()
+    index = (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1  # bins are (low, high]
+    sums = (torch.ones_like(hit), confidence, hit)
+    return torch.stack([torch.bincount(index, weights, minlength=n_bins) for weights in sums])
+
+
+def ece_from_bins(bins: Float[Tensor, "3 bins"]) -> Float[Tensor, ""]:
+    """Σ over bins of share · |accuracy − confidence| (Guo et al. 2017, arXiv 1706.04599)."""
+    return (bins[2] - bins[1]).abs().sum() / bins[0].sum()
+
+
+def expected_calibration_error(
+    probs: Float[Tensor, "image class *space"], labels: Int[Tensor, "image *space"], n_bins: int = 15
+) -> Float[Tensor, ""]:
+    """Top-label ECE over all labelled pixels, in 0…1; NaN where nothing is labelled."""
+    return ece_from_bins(calibration_bins(probs, labels, n_bins))

@@ -1,0 +1,204 @@
+"""Models: a U-Net and confusion heads on its last feature map, in 2-D and 3-D.
+
+Paper section 3 and Fig. 1 of arXiv 2007.15963: one U-Net with instance norm whose last
+features feed a segmentation head and the annotators' heads. Knows no loss and no label.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noisyseg.confusion import (
+    Confusion,
+    GlobalConfusion,
+    IgnorantConfusion,
+    LowRankConfusion,
+    PixelConfusion,
+)
+
+Dims = Literal[2, 3]
+FACTOR_FLOOR = 1e-6  # keeps the factors' logarithms finite where softplus underflows
+
+
+class Prediction(NamedTuple):
+    """What a model says of a batch: class scores, log p up to a constant, and the annotators."""
+
+    logits: Float[Tensor, "batch true *space"]
+    confusion: Confusion | None
+
+
+def _conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: int) -> nn.Module:
+    layer = nn.Conv2d if dims == 2 else nn.Conv3d
+    return layer(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
+
+
+def _norm_relu(dims: Dims, channels: int) -> list[nn.Module]:
+    norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
+    return [norm(channels, affine=True), nn.ReLU(inplace=True)]
+
+
+def _block(dims: Dims, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Two 3×3 convolutions, each with instance norm; the first one strides."""
+    return nn.Sequential(
+        _conv(dims, inputs, outputs, stride=stride, bias=False),
+        *_norm_relu(dims, outputs),
+        _conv(dims, outputs, outputs, bias=False),
+        *_norm_relu(dims, outputs),
+    )
+
+
+class UNet(nn.Module):
+    """U-Net trunk: (batch, channel, *space) -> (batch, width, *space), any image size.
+
+    `depth` levels of width, 2·width, 4·width, …; strided convolutions down, linear
+    interpolation up to the size of the skip connection, so odd sizes need no cropping.
+    Raises ValueError when an image is too small for the depth.
+    """
+
+    def __init__(self, channels: int, width: int = 32, depth: int = 4, dims: Dims = 2) -> None:
+        super().__init__()
+        if dims not in (2, 3):
+            raise ValueError(f"dims is {dims}: a U-Net has 2 or 3 spatial dimensions")
+        widths = [width * 2**level for level in range(depth)]
+        self.depth, self.dims, self.width = depth, dims, width
+        self.down = nn.ModuleList(
+            _block(dims, a, b, stride=1 if level == 0 else 2)
+            for level, (a, b) in enumerate(zip([channels, *widths], widths, strict=False))
+        )
+        self.up = nn.ModuleList(
+            _block(dims, a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+
+    def forward(self, image: Float[Tensor, "batch channel *space"]) -> Tensor:
+        """Features of every pixel: (batch, width, *space)."""
+        self._check_size(image)
+        skips, x = [], image
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        mode = "bilinear" if self.dims == 2 else "trilinear"
+        for block, skip in zip(self.up, skips[-2::-1], strict=True):
+            x = F.interpolate(x, skip.shape[2:], mode=mode, align_corners=False)
+            x = block(torch.cat((skip, x), 1))
+        return x
+
+    def _check_size(self, image: Tensor) -> None:
+        space = image.shape[2:]
+        if len(space) != self.dims:
+            raise ValueError(f"image has shape {tuple(image.shape)}, not (batch, channel, {self.dims} axes)")
+        deepest = [math.ceil(s / 2 ** (self.depth - 1)) for s in space]
+        if math.prod(deepest) < 2:  # instance norm of one pixel is always zero
+            fits = 1 + max(0, math.ceil(math.log2(max(space))) - 1)
+            raise ValueError(f"image of {tuple(space)} is too small for depth {self.depth}: use depth {fits} at most")
+
+
+class PixelHead(nn.Module):
+    """Per-pixel matrices: one 3×3 block shared by all annotators, then a 1×1 layer.
+
+    `init_diagonal` is added to the diagonal logits at the start, so that A[j, j] is about
+    e^d / (e^d + L − 1) (paper 1.5 asks for a start near the identity).
+    """
+
+    def __init__(self, trunk: UNet, annotators: int, classes: int, init_diagonal: float) -> None:
+        super().__init__()
+        self.shape = (annotators, classes, classes)
+        self.shared = nn.Sequential(
+            _conv(trunk.dims, trunk.width, trunk.width, bias=False),
+            *_norm_relu(trunk.dims, trunk.width),
+        )
+        self.out = _conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
+        with torch.no_grad():
+            self.out.bias.copy_((init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
+
+    def forward(self, features: Tensor) -> PixelConfusion:
+        """(batch, width, *space) -> matrices of the batch."""
+        logits = self.out(self.shared(features))
+        return PixelConfusion(logits.unflatten(1, self.shape))
+
+
+class GlobalHead(nn.Module):
+    """One learned matrix an annotator (Tanno et al. 2019, arXiv 1902.03680)."""
+
+    def __init__(self, trunk: UNet, annotators: int, classes: int, init_diagonal: float) -> None:
+        super().__init__()
+        start = init_diagonal * torch.eye(classes)
+        self.logits = nn.Parameter(start.repeat(annotators, 1, 1))
+
+    def forward(self, features: Tensor) -> GlobalConfusion:
+        """Only the batch size and the space of `features` matter."""
+        table = self.logits.log_softmax(1)
+        return GlobalConfusion(table, features.shape[0], tuple(features.shape[2:]))
+
+
+class KnownHead(nn.Module):
+    """Given matrices (annotator, reported, true) that training never changes: the oracle."""
+
+    def __init__(self, matrices: Float[Tensor, "annotator reported true"]) -> None:
+        super().__init__()
+        self.register_buffer("log_table", matrices.clamp_min(1e-6).log().float())
+
+    def forward(self, features: Tensor) -> GlobalConfusion:
+        """Only the batch size and the space of `features` matter."""
+        return GlobalConfusion(self.log_table, features.shape[0], tuple(features.shape[2:]))
+
+
+class LowRankHead(nn.Module):
+    """Factors B₁, B₂ and s of `LowRankConfusion`: 2·L·rank + 1 numbers a pixel and annotator."""
+
+    def __init__(
+        self, trunk: UNet, annotators: int, classes: int, init_diagonal: float, rank: int
+    ) -> None:
+        super().__init__()
+        self.rank, self.classes, self.annotators = rank, classes, annotators
+        self.shared = nn.Sequential(
+            _conv(trunk.dims, trunk.width, trunk.width, bias=False),
+            *_norm_relu(trunk.dims, trunk.width),
+        )
+        self.out = _conv(trunk.dims, trunk.width, annotators * (2 * classes * rank + 1), kernel=1)
+        factor = math.sqrt(math.exp(-init_diagonal) / rank)  # s = 1, so A_ij ≈ e^-d off the diagonal
+        start = torch.full((annotators, 2 * classes * rank + 1), math.log(math.expm1(factor)))
+        start[:, -1] = math.log(math.expm1(1.0))
+        with torch.no_grad():
+            self.out.bias.copy_(start.flatten())
+
+    def forward(self, features: Tensor) -> LowRankConfusion:
+        """(batch, width, *space) -> factored matrices of the batch."""
+        raw = self.out(self.shared(features)).unflatten(1, (self.annotators, -1))
+        values = F.softplus(raw.float()) + FACTOR_FLOOR
+        half = self.rank * self.classes
+        left = values[:, :, :half].unflatten(2, (self.rank, self.classes))
+        right = values[:, :, half:-1].unflatten(2, (self.rank, self.classes))
+        return LowRankConfusion(left, right, values[:, :, -1])
+
+
+class SegmentationModel(nn.Module):
+    """A U-Net with a 1×1 segmentation head and, where given, a confusion head."""
+
+    def __init__(self, trunk: UNet, classes: int, confusion_head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.segmentation = _conv(trunk.dims, trunk.width, classes, kernel=1)
+        self.confusion = confusion_head
+
+    def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
+        """(batch, channel, *space) -> logits (batch, true, *space) and confusion matrices."""
+        features = self.trunk(image)
+        confusion = None if self.confusion is None else self.confusion(features)
+        return Prediction(self.segmentation(features).float(), confusion)
+
+
+class SeparateModel(nn.Module):
+    """One network an annotator; the truth is the mean of their outputs (paper section 4)."""
+
+    def __init__(self, members: list[SegmentationModel]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
+        """(batch, channel, *space) -> log of the mean probability, and ignorant annotators."""
+        log_q = torch.stack([m(image).logits.log_softmax(1) for m in self.members], 1)
+        return Prediction(log_q.logsumexp(1) - math.log(len(self.members)), IgnorantConfusion(log_q))

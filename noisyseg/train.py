@@ -1,0 +1,264 @@
+"""fit, evaluate and run: the only module that steps an optimiser.
+
+`run(config)` loads a finished run, resumes an interrupted one or trains it. Training sees
+a `TrainingView`, which has no truth; `evaluate` compares with the truth of the test split.
+Epochs are fixed in advance: nothing is selected by looking at the truth.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from noisyseg import fusion, recipes, results
+from noisyseg.config import ExperimentConfig
+from noisyseg.data import SegmentationDataset, TrainingView, collate, load_dataset
+from noisyseg.methods import METHODS
+from noisyseg.scorecard import Scorecard
+
+EVALUATION_BATCH = 250
+EXHIBITS = 8
+OnEpoch = Callable[[dict[str, float]], bool | None]
+
+
+class TrainingStopped(Exception):
+    """Raised when `on_epoch` asked to stop; the checkpoint stays, the next call resumes."""
+
+
+def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None) -> results.Run:
+    """Load, resume, or train and evaluate the run that `cfg` defines.
+
+    `on_epoch(row)` is called after each epoch with its history row; returning True stops
+    (raises TrainingStopped). Two processes may ask for the same run: one waits.
+    """
+    dataset = load_dataset(cfg.dataset)
+    folder = results.run_folder(cfg, dataset.fingerprint)
+    if not results.is_done(folder):
+        with results.claimed(folder):
+            if not results.is_done(folder):
+                _make(cfg, dataset, folder, on_epoch)
+    return results.Run(cfg, folder, recipes.build_model)
+
+
+def _make(
+    cfg: ExperimentConfig, dataset: SegmentationDataset, folder: Path, on_epoch: OnEpoch | None
+) -> None:
+    started = time.perf_counter()
+    results.write_config(folder, cfg)
+    splits = recipes.load_splits(cfg, dataset)
+    shape = recipes.model_shape(splits.train)
+    if METHODS[cfg.method].loss == "none":
+        rows, exhibits = evaluate_fusion(cfg, splits.test)
+        history, device = pd.DataFrame({"epoch": []}), "cpu"
+    else:
+        known = METHODS[cfg.method].head == "known"
+        model = recipes.build_model(
+            cfg, shape, recipes.known_matrices(splits.train) if known else None
+        )
+        views = [recipes.training_view(cfg, part) for part in (splits.train, splits.val)]
+        history, device = fit(model, *views, cfg, folder / "checkpoint.pt", on_epoch)
+        rows, exhibits = evaluate(model, splits.test)
+        with results.replacing(folder / "model.pt") as part:
+            torch.save({k: v.cpu() for k, v in model.state_dict().items()}, part)
+    results.write_csv(folder / "history.csv", history)
+    provenance = _provenance(dataset, shape, str(device), time.perf_counter() - started)
+    results.write_json(folder / "provenance.json", provenance)
+    results.finish(folder, rows, exhibits)
+
+
+def _provenance(
+    dataset: SegmentationDataset, shape: dict[str, Any], device: str, seconds: float
+) -> dict[str, Any]:
+    return {
+        "fingerprint": dataset.fingerprint,
+        "origin": dataset.origin,
+        "shape": shape,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "wall_seconds": round(seconds, 1),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _loader(view: TrainingView, cfg: ExperimentConfig, epoch: int | None = None) -> DataLoader:
+    """Batches of `view`; shuffled by (seed, epoch) alone, so that a resumed run sees the same."""
+    if epoch is None:
+        return DataLoader(view, batch_size=EVALUATION_BATCH, collate_fn=collate)
+    order = torch.Generator().manual_seed(1_000_003 * cfg.seed + epoch)
+    return DataLoader(
+        view, batch_size=cfg.batch_size, shuffle=True, generator=order, collate_fn=collate
+    )
+
+
+def fit(
+    model: nn.Module,
+    train: TrainingView,
+    val: TrainingView,
+    cfg: ExperimentConfig,
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[pd.DataFrame, torch.device]:
+    """Train `model` in place for `cfg.epochs`; returns the history and the device used.
+
+    With a `checkpoint` path the state is saved after every epoch and picked up from there;
+    on one CPU thread a resumed run is bit-identical to an uninterrupted one.
+    Raises FloatingPointError when the loss is no longer finite.
+    """
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator=cfg.accelerator, devices=1, precision=cfg.precision)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay
+    )
+    steps = cfg.epochs * len(_loader(train, cfg, 0))
+    schedule = _schedule(optimiser, cfg, steps)
+    history: list[dict[str, float]] = []
+    if checkpoint is not None and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        history = state["history"]
+    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    loss = recipes.objective(cfg)
+    for epoch in tqdm(range(len(history), cfg.epochs), disable=not cfg.progress, leave=False):
+        batches = fabric.setup_dataloaders(_loader(train, cfg, epoch))
+        row = {"epoch": epoch + 1} | _train_epoch(
+            fabric, wrapped, wrapped_optimiser, schedule, batches, loss, cfg, epoch
+        )
+        row |= _validate(wrapped, fabric.setup_dataloaders(_loader(val, cfg)))
+        history.append(row)
+        if checkpoint is not None:
+            _save_checkpoint(checkpoint, model, optimiser, schedule, history)
+        if on_epoch is not None and on_epoch(row) and epoch + 1 < cfg.epochs:
+            raise TrainingStopped(f"stopped after epoch {epoch + 1} of {cfg.epochs}")
+    return pd.DataFrame(history), fabric.device
+
+
+def _schedule(optimiser: Any, cfg: ExperimentConfig, steps: int) -> Any:
+    if cfg.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, cfg.learning_rate, total_steps=steps, pct_start=0.2
+    )
+
+
+def _save_checkpoint(path: Path, model: nn.Module, optimiser: Any, schedule: Any, history: list) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "history": history,
+    }
+    with results.replacing(path) as part:
+        torch.save(state, part)
+
+
+def _train_epoch(
+    fabric: Any,
+    model: nn.Module,
+    optimiser: Any,
+    schedule: Any,
+    batches: Any,
+    loss_of: recipes.Objective,
+    cfg: ExperimentConfig,
+    epoch: int,
+) -> dict[str, float]:
+    model.train()
+    total, coin = 0.0, torch.Generator().manual_seed(7_919 * cfg.seed + epoch)
+    for batch in batches:
+        if cfg.flip:
+            batch = _flipped(batch, coin)
+        loss = loss_of(model(batch["image"]), batch, epoch)
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        optimiser.step()
+        schedule.step()
+        total = total + loss.detach()
+    mean = float(total) / len(batches)
+    if not np.isfinite(mean):
+        raise FloatingPointError(
+            f"the training loss of {cfg.method!r} became {mean} in epoch {epoch + 1}: "
+            "lower learning_rate, or use precision='32-true'"
+        )
+    return {"train_loss": mean}
+
+
+def _flipped(batch: dict[str, Tensor], coin: torch.Generator) -> dict[str, Tensor]:
+    """Half of the batches turned by flipping the last axis, images and labels alike."""
+    if torch.rand((), generator=coin) < 0.5:
+        return batch
+    return {k: v.flip(-1) if v.dim() > 2 else v for k, v in batch.items()}
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, batches: Any) -> dict[str, float]:
+    model.eval()
+    loss, trace, seen = 0.0, 0.0, 0
+    for batch in batches:
+        out, n = model(batch["image"]), len(batch["image"])
+        loss += float(recipes.validation_loss(out, batch)) * n
+        trace += 0.0 if out.confusion is None else float(out.confusion.trace().mean()) * n
+        seen += n
+    row = {"val_loss": loss / seen}
+    return row if out.confusion is None else row | {"mean_trace": trace / seen}
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, test: SegmentationDataset
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Every metric of `METRICS` that applies, on all test images, and the exhibits.
+
+    The model is scored on the device it is on; labels and truth are read here and nowhere
+    else after training.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    images, labels = test.read_images(), test.read_labels()
+    truth, score = test.read_truth(), Scorecard(test.classes, test.annotators)
+    exhibits: dict[str, np.ndarray] = {}
+    for start in range(0, len(test), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        image, y, t = (torch.from_numpy(a[part]).to(device) for a in (images, labels, truth))
+        out = model(image)
+        probs = out.logits.softmax(1)
+        noisy = None if out.confusion is None else out.confusion.apply(probs)
+        dense = None if out.confusion is None else out.confusion.dense()
+        score.add(probs, y, t, noisy, dense)
+        if not exhibits:
+            exhibits = _exhibits(image, y, t, probs, noisy, dense)
+    return score.rows(), exhibits
+
+
+def evaluate_fusion(
+    cfg: ExperimentConfig, test: SegmentationDataset
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Fused labels of the *test* images against their truth: no network, no generalisation."""
+    kept = test.drop_labels(cfg.labelling, cfg.seed)
+    labels, truth = (torch.from_numpy(a) for a in (kept.read_labels(), kept.read_truth()))
+    fused = fusion.FUSIONS[METHODS[cfg.method].target](labels, kept.n_classes)
+    score = Scorecard(test.classes, test.annotators)
+    score.add_fused(fused.posterior, labels, truth)
+    image = torch.from_numpy(test.read_images()[:EXHIBITS])
+    return score.rows(), _exhibits(image, labels, truth, fused.posterior, None, None)
+
+
+def _exhibits(*tensors: Tensor | None) -> dict[str, np.ndarray]:
+    """The first test images: image, labels, truth, probs, noisy_probs, confusion (float16)."""
+    names = ("image", "labels", "truth", "probs", "noisy_probs", "confusion")
+    arrays = {}
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor is not None:
+            dtype = torch.float16 if tensor.is_floating_point() else torch.int8
+            arrays[name] = tensor[:EXHIBITS].to("cpu", dtype).numpy()
+    return arrays
