@@ -75,8 +75,9 @@ def _checked(path: Path, _signature: tuple) -> Folder:
     problems += check_shapes(shapes, absent, rows, meta or {})
     problems += _check_content(arrays, index, meta or {})
     raise_all(problems, f"{path} is not a valid prepared folder")
-    labels = arrays["labels"]
-    return Folder(meta, index, *arrays.values(), None if labels is None else labelled(labels))
+    images, labels, truth = arrays.values()
+    has_label = None if labels is None else labelled(labels)
+    return Folder(meta, index, images, labels, truth, has_label)
 
 
 def _read(path: Path, load: Callable[[Path], Any], problems: list[str]) -> Any:
@@ -227,7 +228,7 @@ def _check_content(
     lengths = [len(a) for a in arrays.values() if a is not None and a.ndim]
     ids = index.image_id.tolist() if known else []
     ids += [f"number {i}" for i in range(len(ids), max(lengths, default=0))]
-    if images is not None and images.ndim > 1:
+    if images is not None and images.ndim > 1 and images.size:
         yield from _check_pixels(images, ids)
     if not META_FIELDS["classes"][0](meta.get("classes")):
         return
@@ -257,7 +258,8 @@ def chunks(array: Any) -> Iterator[tuple[int, np.ndarray]]:
 
 def _check_pixels(images: np.ndarray, ids: Sequence[str]) -> Problems:
     space = tuple(range(1, images.ndim))
-    rows = [s + i for s, x in chunks(images) for i in np.flatnonzero(~np.isfinite(x).all(space))]
+    finite = np.concatenate([np.isfinite(x).all(space) for _, x in chunks(images)])
+    rows = np.flatnonzero(~finite).tolist()
     yield from _few(f"images.npy: image {ids[n]!r} has NaN or infinite pixels; fix" for n in rows)
 
 
@@ -274,7 +276,7 @@ def check_classes(
     for start, x in chunks(labels):
         if x.size and (x.min() < lowest or x.max() >= len(classes)):
             wrong = ((x < lowest) | (x >= len(classes))).reshape(*x.shape[:2], -1)
-            for i, r in np.argwhere(wrong.any(-1)):
+            for i, r in np.argwhere(wrong.any(-1)).tolist():
                 value = x[i, r].reshape(-1)[wrong[i, r].argmax()]
                 who = "" if annotators is None else f", annotator {annotators[r]!r},"
                 found.append(f"{file}: image {ids[start + i]!r}{who} has value {value}; {allowed}")
@@ -290,7 +292,7 @@ def check_labelled(
     has_label: np.ndarray, ids: Sequence[str], annotators: Sequence[str], splits: Sequence[str]
 ) -> Problems:
     """Images outside the test split that nobody labelled, annotators who labelled nothing."""
-    bare = [n for n in np.flatnonzero(~has_label.any(1)) if splits[n] != "test"]
+    bare = [n for n in np.flatnonzero(~has_label.any(1)).tolist() if splits[n] != "test"]
     yield from _few(f"labels.npy: image {ids[n]!r} has no label; leave it out" for n in bare)
-    for r in np.flatnonzero(~has_label.any(0)):
+    for r in np.flatnonzero(~has_label.any(0)).tolist():
         yield f"labels.npy: annotator {annotators[r]!r} has no label at all; leave them out"

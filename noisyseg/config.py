@@ -24,7 +24,7 @@ PAPER: dict[str, dict[str, Any]] = {
 # The learning rate goes with the batch size: 1e-4 is the paper's for batches of 2.
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": dict(
-        n_train=256, n_val=64, n_test=128, width=8, epochs=6, batch_size=16, learning_rate=4e-3
+        n_train=320, n_val=64, n_test=128, width=8, epochs=12, batch_size=16, learning_rate=4e-3
     ),
     "reduced": dict(
         n_train=3000, n_val=500, n_test=2000, width=12, epochs=18, batch_size=32, learning_rate=2e-3

@@ -113,9 +113,9 @@ def disentangled(
         "estimated CMs": [*cms, np.mean(cms, 0)],
     }
     columns = [*annotators, "average"]
-    figure = plt.figure(figsize=(1.15 * (len(columns) + 1.25), 5.0))
+    figure = plt.figure(figsize=(1.15 * (len(columns) + 1.55), 5.0))
     grid = figure.add_gridspec(
-        4, len(columns) + 1, width_ratios=[1.25, *[1] * len(columns)],
+        4, len(columns) + 2, width_ratios=[1.25, 0.15, *[1] * len(columns)],
         left=0.01, right=0.99, bottom=0.01, top=0.88, wspace=0.08, hspace=0.08,
     )  # fmt: skip
     left = grid[:, 0].subgridspec(3, 1, hspace=0.25)
@@ -125,11 +125,11 @@ def disentangled(
         panel(figure.add_subplot(left[row]), picture, name)
     for row, (name, pictures) in enumerate(rows.items()):
         for column, picture in enumerate(pictures):
-            axis = figure.add_subplot(grid[row, column + 1])
+            axis = figure.add_subplot(grid[row, column + 2])
             panel(axis, picture, columns[column] if row == 0 else "")
             if column == 0:
                 axis.set_ylabel(name)
-    figure.suptitle(title, y=0.99)
+    figure.suptitle(title, y=0.99, fontsize=10)
     return figure
 
 

@@ -238,6 +238,13 @@ def printed() -> pd.DataFrame:
     return pd.read_csv(figures_root() / "printed.csv", keep_default_na=True)
 
 
+def save_table(table: pd.DataFrame, name: str, profile: str) -> Path:
+    """`figures/<name>.csv` (the index becomes the first column); `.smoke.csv` for smoke."""
+    path = figures_root() / f"{name}{'.smoke' if profile == 'smoke' else ''}.csv"
+    write_csv(path, table.reset_index())
+    return path
+
+
 def select(data: pd.DataFrame, metric: str, klass: str = "all", annotator: str = "all") -> pd.DataFrame:
     """The rows of one metric."""
     return data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == annotator)]

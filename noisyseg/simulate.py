@@ -1,15 +1,18 @@
 """Simulated annotators: a mask and a random generator in, the mask somebody wrote out.
 
-Paper section 4 and its supplement (arXiv 2007.15963) describe them by name only; the
-degrees here reproduce the area ratios and error rates of the authors' shipped samples.
-Knows masks and pixels; knows no data set, path or network.
+Paper section 4 (arXiv 2007.15963) names them and gives no degrees; the default degrees come
+close to the area ratios and error rates of the samples the authors ship (tests/test_simulate.py).
+Degrees are pixels: passes of a dilation or erosion with the direct neighbours (4 in 2-D, 6 in
+3-D). Knows masks and pixels; knows no data set, path or network.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int8, Shaped
 from numpy import ndarray
 from scipy import ndimage
 from skimage.morphology import skeletonize
@@ -23,24 +26,24 @@ def good(mask: ndarray, rng: np.random.Generator) -> ndarray:
 
 
 def over(
-    mask: ndarray, rng: np.random.Generator, degree_px: float = 1.7, target: int = 1
+    mask: ndarray, rng: np.random.Generator, degree_px: int | float = 1.72, target: int = 1
 ) -> ndarray:
     """Over-segments class `target` by `degree_px` pixels: passes of 4-neighbour dilation.
 
-    A fractional pass keeps a random share of the pixels it would add. Other classes lose
-    what the target takes.
+    A fraction is a pass over that share of the image, in random patches. Other classes lose
+    what the target takes. ValueError for a degree below 0.
     """
     grown = _passes(mask == target, rng, degree_px, ndimage.binary_dilation)
     return np.where(grown, target, mask).astype(np.int8)
 
 
 def under(
-    mask: ndarray, rng: np.random.Generator, degree_px: float = 1.25, target: int = 1
+    mask: ndarray, rng: np.random.Generator, degree_px: int | float = 1.3, target: int = 1
 ) -> ndarray:
     """Under-segments class `target` by `degree_px` pixels; what it loses becomes background.
 
-    Passes of 4-neighbour erosion; the image border does not erode. A fractional pass
-    removes a random share of its pixels.
+    Passes of 4-neighbour erosion; the image border does not erode. A fraction is a pass over
+    that share of the image. Other classes keep their pixels. ValueError for a degree below 0.
     """
     region = mask == target
     kept = _passes(region, rng, degree_px, _erode)
@@ -50,15 +53,16 @@ def under(
 def wrong(
     mask: ndarray,
     rng: np.random.Generator,
-    degree_px: float = 1.0,
+    degree_px: int | float = 1.15,
     target: int = 1,
     fractures: int = 3,
-    fracture_px: float = 1.0,
+    fracture_px: int | float = 1.0,
 ) -> ndarray:
-    """Small fractures and over-segmentation of class `target`.
+    """Small fractures and over-segmentation of class `target` (paper section 4).
 
-    `fractures` cuts of half-width `fracture_px` go through random points of the skeleton,
-    across it; then everything that is left grows by `degree_px` (the cut is kept open).
+    `fractures` cuts of half-width `fracture_px` pixels go across the skeleton at random points
+    away from its tips, as in Morpho-MNIST (arXiv 1809.10780); the region grows by `degree_px`
+    and the cuts stay open. A cut becomes background; other classes lose what the target takes.
     """
     region = mask == target
     cuts = _fractures(region, rng, fractures, fracture_px)
@@ -73,12 +77,17 @@ def blank(mask: ndarray, rng: np.random.Generator) -> ndarray:
 
 
 def class_swap(
-    mask: ndarray, rng: np.random.Generator, classes: tuple[int, int] = (1, 2)
+    mask: ndarray, rng: np.random.Generator, classes: Sequence[int] | None = None
 ) -> ndarray:
-    """Mixes up two `classes` (paper: the BraTS annotator "wrong")."""
-    a, b = classes
+    """Mixes up `classes`: each is written as the next, the last as the first.
+
+    (0, 1) swaps two; the paper's BraTS annotator "wrong" is a cycle of three. None swaps
+    1 and 2 where a class above 1 occurs, so that a two-class mask never gets a third class.
+    """
+    cycle = classes if classes is not None else (1, 2) if mask.max(initial=0) > 1 else ()
     written = mask.astype(np.int8)
-    written[mask == a], written[mask == b] = b, a
+    for k, old in enumerate(cycle):
+        written[mask == old] = cycle[(k + 1) % len(cycle)]
     return written
 
 
@@ -87,37 +96,61 @@ def _erode(region: ndarray) -> ndarray:
 
 
 def _passes(
-    region: ndarray, rng: np.random.Generator, degree_px: float, step: Callable[[ndarray], ndarray]
+    region: ndarray,
+    rng: np.random.Generator,
+    degree_px: int | float,
+    step: Callable[[ndarray], ndarray],
 ) -> ndarray:
-    """Apply `step` degree_px times; the last, fractional pass changes a random share."""
-    if degree_px < 0:
+    """Apply `step` degree_px times; the fractional pass only in patches of the image.
+
+    The patches are the low part of smoothed noise: with the same generator those of a
+    smaller fraction lie inside those of a larger one, so what changes is monotone in degree.
+    """
+    if not 0 <= degree_px < np.inf:
         raise ValueError(f"degree_px is {degree_px}: a degree is a number of pixels, 0 or more")
-    whole = int(degree_px)
-    for _ in range(whole):
+    for _ in range(whole := int(degree_px)):
         region = step(region)
-    chosen = rng.random(region.shape) < degree_px - whole
-    return np.where(chosen, step(region), region) if degree_px > whole else region
+    if degree_px == whole or not region.size:
+        return region
+    field = ndimage.gaussian_filter(rng.random(region.shape), 1.5)
+    patches = field <= np.quantile(field, degree_px - whole)
+    return np.where(patches, step(region), region)
 
 
-def _fractures(region: ndarray, rng: np.random.Generator, count: int, half_px: float) -> ndarray:
+def _fractures(
+    region: ndarray, rng: np.random.Generator, count: int, half_px: int | float
+) -> ndarray:
     """Slabs of half-width `half_px` across the skeleton at `count` random points of it.
 
     The direction along the stroke is the main axis of the skeleton points near the cut;
-    the slab ends where the stroke's own thickness ends, so other strokes stay whole.
+    the slab ends 2.5 px beyond the stroke's own thickness, so other strokes stay whole.
     """
     cuts = np.zeros(region.shape, bool)
-    points = np.argwhere(skeletonize(region)) if region.any() else np.empty((0, region.ndim))
-    if len(points) < 2:
+    if not region.any():
         return cuts
-    grid = np.stack(np.indices(region.shape), -1)
+    skeleton = skeletonize(region)
+    points, inner = np.argwhere(skeleton), np.argwhere(_without_tips(skeleton))
+    if len(inner) == 0:
+        return cuts  # a dot has no stroke to break
     thickness = ndimage.distance_transform_edt(region)
-    for centre in points[rng.integers(len(points), size=count)]:
+    for centre in inner[rng.integers(len(inner), size=count)]:
+        reach = thickness[tuple(centre)] + 2.5
         near = points[np.linalg.norm(points - centre, axis=1) <= 4] - centre
-        along = np.linalg.svd(near, full_matrices=False)[2][0] if len(near) > 1 else near[0] * 0.0
-        offset = grid - centre
-        distance = np.linalg.norm(offset, axis=-1)
-        cuts |= (abs(offset @ along) <= half_px) & (distance <= thickness[tuple(centre)] + 2.5)
+        along = np.linalg.svd(near, full_matrices=False)[2][0]
+        corner = np.maximum(centre - int(reach), 0)
+        window = tuple(map(slice, corner, centre + int(reach) + 1))
+        offset = np.moveaxis(np.indices(cuts[window].shape), 0, -1) + corner - centre
+        inside = np.linalg.norm(offset, axis=-1) <= reach
+        cuts[window] |= (abs(offset @ along) <= half_px) & inside
     return cuts
+
+
+def _without_tips(skeleton: ndarray) -> ndarray:
+    """Skeleton points more than 2 px from an end of it (Morpho-MNIST prunes 2 px too)."""
+    box = np.ones((3,) * skeleton.ndim, int)
+    neighbours = ndimage.convolve(skeleton.astype(int), box, mode="constant") - 1
+    tips = skeleton & (neighbours <= 1)
+    return skeleton & ~ndimage.binary_dilation(tips, box, iterations=2)
 
 
 ANNOTATORS: dict[str, Annotator] = {
@@ -131,35 +164,49 @@ ANNOTATORS: dict[str, Annotator] = {
 
 
 def simulate_labels(
-    truth: ndarray,
-    image_ids: Sequence[str],
+    truth: Shaped[ndarray, "image *space"],
+    image_ids: Sequence[str] | ndarray,
     annotators: Sequence[str],
     seed: int,
-    degrees: Mapping[str, Mapping[str, Any]] | None = None,
-) -> ndarray:
+    degrees: Mapping[str, int | float | Mapping[str, Any]] | None = None,
+) -> Int8[ndarray, "image annotator *space"]:
     """What each annotator writes: truth (N, *space) -> int8 (N, annotator, *space).
 
     Every mask has its own generator, seeded by (seed, image id, annotator), so labels do
-    not depend on order, on subsets or on the other annotators. `degrees` gives keyword
-    arguments by annotator, e.g. {"over": {"degree_px": 3}}. Raises ValueError for an
-    unknown annotator or a truth that is not integer.
+    not depend on order, on subsets or on the other annotators. `degrees` gives a degree in
+    pixels or keyword arguments by annotator, e.g. {"over": 3, "wrong": {"fractures": 5}}.
+    Raises ValueError for unknown annotators or options and a truth that is not class indices.
     """
-    unknown = [name for name in annotators if name not in ANNOTATORS]
-    if unknown:
-        raise ValueError(f"unknown annotators {unknown}; allowed: {', '.join(ANNOTATORS)}")
-    if not np.issubdtype(truth.dtype, np.integer):
-        raise ValueError(f"truth has dtype {truth.dtype}: class indices are integers")
-    if len(truth) != len(image_ids):
-        raise ValueError(f"{len(truth)} masks but {len(image_ids)} image ids")
+    _check(truth, image_ids, [*annotators, *(degrees or {})])
+    options = {name: _options(name, (degrees or {}).get(name, {})) for name in annotators}
     labels = np.empty((len(truth), len(annotators), *truth.shape[1:]), np.int8)
     for n, image_id in enumerate(image_ids):
         for r, name in enumerate(annotators):
-            options = (degrees or {}).get(name, {})
-            labels[n, r] = ANNOTATORS[name](truth[n], generator(seed, image_id, name), **options)
+            rng = generator(seed, image_id, name)
+            labels[n, r] = ANNOTATORS[name](truth[n], rng, **options[name])
     return labels
 
 
+def _check(truth: ndarray, image_ids: Sequence[str] | ndarray, names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in ANNOTATORS]:
+        raise ValueError(f"unknown annotators {unknown}; allowed: {', '.join(ANNOTATORS)}")
+    if len(truth) != len(image_ids):
+        raise ValueError(f"{len(truth)} masks but {len(image_ids)} image ids: give one for each")
+    if truth.dtype.kind not in "iu":
+        raise ValueError(f"truth has dtype {truth.dtype}: give integer class indices")
+    if truth.size and not 0 <= truth.min() <= truth.max() <= 127:
+        raise ValueError(f"truth holds {truth.min()} to {truth.max()}: classes are 0 to 127")
+
+
+def _options(annotator: str, given: int | float | Mapping[str, Any]) -> dict[str, Any]:
+    options = dict(given) if isinstance(given, Mapping) else {"degree_px": given}
+    allowed = [*signature(ANNOTATORS[annotator]).parameters][2:]
+    if unknown := [name for name in options if name not in allowed]:
+        raise ValueError(f"annotator {annotator!r} has no {unknown}; allowed: {allowed or 'none'}")
+    return options
+
+
 def generator(seed: int, image_id: str, annotator: str) -> np.random.Generator:
-    """A generator that depends on nothing but its three arguments."""
+    """A generator that depends on nothing but its three arguments (no Python hash)."""
     digest = hashlib.sha256(f"{seed}/{image_id}/{annotator}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))

@@ -397,8 +397,10 @@ VIOLATIONS = {
 }
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 24])
 @pytest.mark.parametrize("case", VIOLATIONS)
-def test_a_violation_is_named(case, folder):
+def test_a_violation_is_named(case, chunk_bytes, folder, monkeypatch):
+    monkeypatch.setattr(checks, "_CHUNK_BYTES", chunk_bytes)
     damage, message = VIOLATIONS[case]
     assert len(ns.load_dataset(folder)) == 10
     damage(folder)
