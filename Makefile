@@ -53,6 +53,6 @@ strip: env  ## remove timing noise from the notebooks, keep outputs and counts
 	@$(NBSTRIP) notebooks/*.ipynb
 
 clean:  ## remove caches, executed notebooks and smoke tables; .venv, data and runs stay
-	@rm -rf .pytest_cache .ruff_cache .mypy_cache build dist runs/notebooks figures/smoke
-	@rm -f figures/source_data/*.smoke.*
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist runs/notebooks
+	@rm -f figures/*.smoke.* figures/source_data/*.smoke.*
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

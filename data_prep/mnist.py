@@ -1,9 +1,9 @@
 """MNIST: official digits -> prepared folder `mnist` (images and truth; annotators are simulated).
 
 Three sources, none of which replaces another silently: the 12,000 real digits embedded in
-this repository, a folder of the official IDX files, or torchvision's download. Every
-source is verified by checksum. Paper section 4: truth = intensity > 0.5, input = digit
-with Gaussian noise, 20 % of the training digits held out for validation.
+this repository, a folder of the official IDX files, or torchvision's download. Every source
+is verified by checksum. Paper section 4: truth = intensity > 0.5, input = digit with Gaussian
+noise, 20 % of the training digits held out for validation.
 
     python -m data_prep.mnist --help
 """
@@ -13,18 +13,23 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float16, Int8, UInt8
 from numpy import ndarray
 
 from noisyseg.data import load_dataset, write_prepared
 from noisyseg.paths import data_root
+from noisyseg.simulate import simulate_labels
+
+Digits = UInt8[ndarray, "image height width"]
 
 HERE = Path(__file__).parent / "embedded"
 EMBEDDED = {"train": 10_000, "test": 2_000}  # the first digits of each official file
-# The noise model is stated nowhere. Additive Gaussian noise of this mean and sd, clipped to
-# 0…1, comes closest to the authors' samples (inside the digit mean 0.86, background 0.15).
+# The paper does not state its noise. Gaussian noise of this mean and sd, clipped to 0..1, is the
+# closest of the simple models tried (data_prep/README.md) to the samples the authors ship.
 NOISE_MEAN, NOISE_SD = 0.07, 0.2
 # sha256 of the raw IDX files; a .gz file is unpacked before it is checked.
 OFFICIAL = {
@@ -45,35 +50,54 @@ def _verified(content: bytes, expected: str, file: Path) -> bytes:
     return content
 
 
-def read_idx(content: bytes, file: Path) -> ndarray:
-    """Images of an IDX file: (N, height, width) uint8. ValueError if it is truncated."""
-    magic, n, height, width = (int(v) for v in np.frombuffer(content[:16], ">i4")) if len(content) >= 16 else (0, 0, 0, 0)
-    if magic != 2051 or len(content) != 16 + n * height * width:
+def _unpacked(file: Path) -> bytes:
+    content = file.read_bytes()
+    if file.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{file}: cannot be unpacked ({error}); get it again") from error
+
+
+def read_idx(content: bytes, file: Path) -> Digits:
+    """Images of an IDX file (N, height, width); ValueError if it is truncated or another file."""
+    magic, *shape = (int(v) for v in np.frombuffer(content[:16].ljust(16, b"\0"), ">i4"))
+    expected = 16 + int(np.prod(shape))
+    if magic != 2051 or len(content) != expected:
         raise ValueError(
-            f"{file}: not a whole IDX file of images (magic {magic}, {len(content)} bytes, expected "
-            f"{16 + n * height * width}): it is truncated or something else; get it again"
+            f"{file}: not a whole IDX file of images (magic number {magic}, expected 2051; "
+            f"{len(content)} bytes, expected {expected}); get it again"
         )
-    return np.frombuffer(content, np.uint8, offset=16).reshape(n, height, width)
+    return np.frombuffer(content, np.uint8, offset=16).reshape(shape)
 
 
-def read_folder(folder: Path) -> dict[str, ndarray]:
-    """The official train and test images from raw or gzipped IDX files in `folder`."""
-    images = {}
-    for split, name in (("train", "train-images-idx3-ubyte"), ("test", "t10k-images-idx3-ubyte")):
-        names = (name, f"{name}.gz", name.replace("-idx3", ".idx3"))
-        file = next((folder / n for n in names if (folder / n).exists()), None)
-        if file is None:
-            raise FileNotFoundError(f"{folder} holds none of {', '.join(names)}: give the folder of the official files")
-        try:
-            content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        except (OSError, EOFError) as error:
-            raise ValueError(f"{file}: cannot be unpacked ({error}): it is truncated; get it again") from error
-        images[split] = read_idx(_verified(content, OFFICIAL[name], file), file)
-    return images
+def read_folder(folder: Path) -> dict[str, Digits]:
+    """Official train and test images from raw or gzipped IDX files in `folder`, verified.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is not the official.
+    """
+    return {
+        split: _read_official(Path(folder), name)
+        for split, name in zip(EMBEDDED, OFFICIAL, strict=True)
+    }
 
 
-def read_embedded(folder: Path = HERE) -> dict[str, ndarray]:
-    """The embedded digits, checked against `checksums.json` beside them."""
+def _read_official(folder: Path, name: str) -> Digits:
+    names = [n + gz for n in (name, name.replace("-idx3", ".idx3")) for gz in ("", ".gz")]
+    there = [folder / n for n in names if (folder / n).is_file()]
+    if not there:
+        raise FileNotFoundError(
+            f"{folder} holds none of {', '.join(names)}: give the folder of the official files"
+        )
+    return read_idx(_verified(_unpacked(there[0]), OFFICIAL[name], there[0]), there[0])
+
+
+def read_embedded(folder: Path = HERE) -> dict[str, Digits]:
+    """The embedded digits, 10,000 train and 2,000 test, checked against `checksums.json`.
+
+    Raises ValueError for a file that is not the one the checksum was made of.
+    """
     expected = json.loads((folder / "checksums.json").read_text())
     images = {}
     for split in EMBEDDED:
@@ -83,16 +107,16 @@ def read_embedded(folder: Path = HERE) -> dict[str, ndarray]:
     return images
 
 
-def read_torchvision(folder: Path) -> dict[str, ndarray]:
+def read_torchvision(folder: Path) -> dict[str, Digits]:
     """Download through torchvision into `folder`, then verify like any other folder."""
     from torchvision.datasets import MNIST
 
     for train in (True, False):
         MNIST(str(folder), train=train, download=True)
-    return read_folder(folder / "MNIST" / "raw")
+    return read_folder(Path(folder) / "MNIST" / "raw")
 
 
-def embed(folder: Path, out: Path = HERE) -> None:
+def embed(folder: Path, out: Path = HERE) -> Path:
     """Make the embedded files from a folder of the official ones (how they came to be)."""
     checksums = {}
     for split, images in read_folder(folder).items():
@@ -101,10 +125,11 @@ def embed(folder: Path, out: Path = HERE) -> None:
             np.savez_compressed(stream, images=images[: EMBEDDED[split]])
         checksums[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     (out / "checksums.json").write_text(json.dumps(checksums, indent=1) + "\n")
+    return out
 
 
-def noisy(digits: ndarray, image_ids: list[str]) -> ndarray:
-    """(N, height, width) uint8 -> (N, 1, height, width) float16 in 0…1, noise by image id."""
+def noisy(digits: Digits, image_ids: list[str]) -> Float16[ndarray, "image channel=1 height width"]:
+    """Digits as a network sees them: (N, 1, height, width) in 0..1, noise seeded by image id."""
     images = np.empty((len(digits), 1, *digits.shape[1:]), np.float16)
     for n, image_id in enumerate(image_ids):
         seed = int.from_bytes(hashlib.sha256(f"noise/{image_id}".encode()).digest()[:8], "little")
@@ -113,38 +138,63 @@ def noisy(digits: ndarray, image_ids: list[str]) -> ndarray:
     return images
 
 
-def prepare(
-    source: str = "embedded", folder: Path | None = None, out: Path | None = None, force: bool = False
-) -> Path:
-    """Write the prepared folder and return its path; a finished one is left alone.
+def truth_of(digits: Digits) -> Int8[ndarray, "image height width"]:
+    """The true mask: intensity > 0.5 (paper section 4), 0 = background, 1 = digit."""
+    return (digits > 127).astype(np.int8)
 
-    `source`: embedded, idx (needs `folder`) or torchvision (downloads into `folder`).
+
+def splits_of(n_train: int, n_test: int) -> list[str]:
+    """The split of each digit, official order: every fifth training digit, drawn, is held out."""
+    held_out = np.zeros(n_train, bool)
+    held_out[np.random.default_rng(0).permutation(n_train)[: n_train // 5]] = True
+    return [*np.where(held_out, "val", "train").tolist(), *["test"] * n_test]
+
+
+def prepare(
+    out: str | Path | None = None,
+    source: str = "embedded",
+    folder: str | Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the prepared folder `out` (default: mnist below the data root) and return it.
+
+    `source`: embedded, idx (official files in `folder`) or torchvision (downloads to `folder`).
+    A folder already made by this version from this source is left alone unless `force`.
+    Raises FileExistsError for a folder made otherwise, ValueError or FileNotFoundError naming
+    the file that is missing or not the official one.
     """
-    out = data_root() / "mnist" if out is None else out
-    if out.exists() and not force:
-        made = load_dataset(out).meta
-        if made["prep_version"] == PREP_VERSION and made["sources"][0]["name"] == source:
-            return out
+    out = data_root() / "mnist" if out is None else Path(out)
+    if source not in SOURCES:
+        raise ValueError(f"unknown source {source!r}; allowed: {', '.join(SOURCES)}")
+    if (source == "embedded") != (folder is None):
+        raise ValueError(f"source {source!r} {'needs a' if folder is None else 'takes no'} folder")
+    if not force and _is_done(out, source):
+        return out
+    return _write(out, source, SOURCES[source](*[] if folder is None else [Path(folder)]), force)
+
+
+def _is_done(out: Path, source: str) -> bool:
+    if not out.exists() or not any(out.iterdir()):
+        return False
+    meta = load_dataset(out).meta
+    made = ([s["name"] for s in meta["sources"]], meta["prep_version"])
+    if made != ([source], PREP_VERSION):
         raise FileExistsError(
-            f"{out} was made from {made['sources'][0]['name']!r} (version {made['prep_version']}): "
-            f"use --force to make it again from {source!r}, or --out for another folder"
+            f"{out} was made from {made[0]}, version {made[1]}; asked for [{source!r}], version "
+            f"{PREP_VERSION}: use --force to make it again, or --out for another folder"
         )
-    if source != "embedded" and folder is None:
-        raise ValueError(f"--source {source} needs --folder")
-    digits = {"embedded": read_embedded, "idx": read_folder, "torchvision": read_torchvision}[source](
-        *([] if source == "embedded" else [folder])
-    )
-    ids = [f"{split}-{i:05d}" for split, images in digits.items() for i in range(len(images))]
-    split = np.array(["train"] * len(digits["train"]) + ["test"] * len(digits["test"]))
-    held_out = np.random.default_rng(0).permutation(len(digits["train"]))[: len(digits["train"]) // 5]
-    split[held_out] = "val"
+    return True
+
+
+def _write(out: Path, source: str, digits: dict[str, Digits], force: bool) -> Path:
     everything = np.concatenate([digits["train"], digits["test"]])
+    ids = [f"{split}-{i:05d}" for split in EMBEDDED for i in range(len(digits[split]))]
     checksum = hashlib.sha256(everything.tobytes()).hexdigest()
     return write_prepared(
         out,
         noisy(everything, ids),
-        truth=(everything > 127).astype(np.int8),
-        split=split,
+        truth=truth_of(everything),
+        split=splits_of(len(digits["train"]), len(digits["test"])),
         image_ids=ids,
         overwrite=force,
         name="mnist",
@@ -158,38 +208,60 @@ def prepare(
 
 
 def summary(path: Path) -> str:
-    """Counts and moments that data_prep/README.md repeats as expected."""
+    """Counts, noise and annotators as data_prep/README.md repeats them ("expected")."""
     data = load_dataset(path)
-    counts = ", ".join(f"{s} {int((data.split_of == s).sum())}" for s in ("train", "val", "test"))
+    counts = ", ".join(f"{np.sum(data.split_of == s)} {s}" for s in ("train", "val", "test"))
     train = data.split("train")
-    image, inside = train.read_images()[:, 0], train.read_truth() == 1
-    inner, outer = image[inside].astype(float), image[~inside].astype(float)
+    image, inside = train.read_images()[:, 0].astype(float), train.read_truth() == 1
+    inner, outer = image[inside], image[~inside]
     return (
-        f"{path}: {counts} digits; foreground {inside.mean():.3f}; input inside the digit "
-        f"{inner.mean():.2f} ± {inner.std():.2f}, background {outer.mean():.2f} ± {outer.std():.2f}"
+        f"{counts} digits; foreground {inside.mean():.3f}; input inside the digit "
+        f"{inner.mean():.3f} (sd {inner.std():.3f}), background {outer.mean():.3f} "
+        f"(sd {outer.std():.3f})\n" + _rates(inside[:1000], train.image_ids[:1000])
     )
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.mnist", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--source", choices=("embedded", "idx", "torchvision"), default="embedded")
-    parser.add_argument("--folder", type=Path, help="official IDX files (idx), or where to download to")
-    parser.add_argument("--out", type=Path, help="prepared folder (default: mnist below the data root)")
+def _rates(truth: Bool[ndarray, "image height width"], image_ids: ndarray) -> str:
+    lines = [f"{'annotator':10}{'area / truth':>13}{'false pos.':>12}{'false neg.':>12}"]
+    for name in ("good", "over", "under", "wrong", "blank"):
+        written = simulate_labels(truth.astype(np.int8), image_ids, [name], seed=0)[:, 0] == 1
+        on, off = truth.sum((1, 2)), (~truth).sum((1, 2))
+        area = (written.sum((1, 2)) / on).mean()
+        false_pos = ((written & ~truth).sum((1, 2)) / off).mean()
+        false_neg = ((truth & ~written).sum((1, 2)) / on).mean()
+        lines.append(f"{name:10}{area:13.2f}{false_pos:12.3f}{false_neg:12.3f}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; a data error ends it with one line and exit status 1."""
+    parser = argparse.ArgumentParser(
+        "python -m data_prep.mnist", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--source", choices=SOURCES, default="embedded")
+    parser.add_argument("--folder", type=Path, help="official IDX files, or where to download to")
+    parser.add_argument("--out", type=Path, help="prepared folder (default: mnist in data root)")
     parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
-    parser.add_argument("--embed", action="store_true", help="remake data_prep/embedded from --folder")
-    args = parser.parse_args()
+    parser.add_argument("--embed", action="store_true", help="remake embedded/ from --folder")
+    args = parser.parse_args(arguments)
     try:
         if args.embed:
-            if args.folder is None:
-                raise ValueError("--embed needs --folder")
-            embed(args.folder)
-            print("embedded digits written")
-            return
-        print(summary(prepare(args.source, args.folder, args.out, args.force)))
+            print(f"{embed(args.folder or Path())}: embedded digits written")
+        else:
+            before = _stamp(args.out)
+            path = prepare(args.out, args.source, args.folder, args.force)
+            state = "already there, left alone" if before == _stamp(path) else "written"
+            print(f"{path}: {state}\n{summary(path)}")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _stamp(out: Path | None) -> int:
+    meta = (data_root() / "mnist" if out is None else out) / "meta.json"
+    return meta.stat().st_mtime_ns if meta.exists() else 0
+
+
+SOURCES = {"embedded": read_embedded, "idx": read_folder, "torchvision": read_torchvision}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Any, Literal, Self
+from typing import Any
 
 from noisyseg.methods import METHODS
 
@@ -63,18 +63,18 @@ class ExperimentConfig:
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 1e-3
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    schedule: str = "one_cycle"
     weight_decay: float = 0.0
     flip: bool = False  # Table 7: "random flip"; off where digits have a reading direction
     trace_weight: float = 0.0
     dominance_weight: float = 0.0
     dominance_margin: float = 0.1
-    dominance_level: Literal["pixel", "class"] = "pixel"
+    dominance_level: str = "pixel"
     init_diagonal: float = 3.0  # start: a diagonal of e^3 / (e^3 + 1) = 0.95 for two classes
-    warm_up: Literal["none", "hold", "maximise"] = "none"
+    warm_up: str = "none"
     warm_up_epochs: int = 0
     rank: int = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: str = "32-true"
     accelerator: str = "auto"
     progress: bool = False
 
@@ -84,6 +84,7 @@ class ExperimentConfig:
         _one_of("schedule", self.schedule, ("one_cycle", "constant"))
         _one_of("dominance_level", self.dominance_level, ("pixel", "class"))
         _one_of("warm_up", self.warm_up, ("none", "hold", "maximise"))
+        _one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         for name in ("epochs", "batch_size", "width", "depth", "rank"):
             _at_least(name, getattr(self, name), 1)
         for name in ("n_train", "n_val", "n_test"):
@@ -103,7 +104,7 @@ class ExperimentConfig:
         method: str = "dominant",
         seed: int = 0,
         **overrides: Any,
-    ) -> Self:
+    ) -> "ExperimentConfig":
         """Merge the defaults, PAPER, PROFILES and METHODS, then `overrides`.
 
         `experiment` is also the data set unless `dataset=` names another name or path.
@@ -117,7 +118,7 @@ class ExperimentConfig:
         values |= _known(overrides) | dict(profile=profile, method=method, seed=seed)
         return cls(**values | {"dataset": str(dataset)})
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> "ExperimentConfig":
         """A copy with `changes`; a new method brings its own settings along.
 
         A profile sets many fields at once, so it is chosen in `preset`, not here.

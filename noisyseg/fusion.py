@@ -145,7 +145,12 @@ def spatial_staple(
 
 
 def _spatial_staple(
-    labels: Tensor, n_classes: int, window_px: int, global_px: float, iterations: int, tolerance: float
+    labels: Tensor,
+    n_classes: int,
+    window_px: int,
+    global_px: float,
+    iterations: int,
+    tolerance: float,
 ) -> Fused:
     whole = staple(labels, n_classes)
     space = [1] * (labels.dim() - 2)

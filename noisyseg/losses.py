@@ -107,7 +107,8 @@ def disentangling_loss(
 
     `confusion`: a confusion object of `models` or a dense tensor (batch, annotator,
     reported, true, *space) whose columns (over reported) sum to 1. `labels`: class
-    indices (batch, annotator, *space), −1 = not labelled. Raises ValueError when shapes or labels do not fit.
+    indices (batch, annotator, *space), −1 = not labelled. Raises ValueError when shapes or
+    labels do not fit.
     """
     matrix = as_confusion(confusion)
     check_labels(labels, probs_or_logits)
@@ -140,7 +141,9 @@ def released_loss(
         labelled = labels[:, r] >= 0
         count = labelled.sum().clamp_min(1)
         cost = F.cross_entropy(noisy[:, r], labels[:, r], ignore_index=-1, reduction="sum")
-        total = total + (cost + trace_weight * torch.where(labelled, trace[:, r], 0.0).sum()) / count
+        total = (
+            total + (cost + trace_weight * torch.where(labelled, trace[:, r], 0.0).sum()) / count
+        )
     return total
 
 
@@ -152,7 +155,7 @@ def soft_cross_entropy(
 
 
 def check_labels(labels: Tensor, probs: Tensor) -> None:
-    """Raise ValueError unless `labels` (batch, annotator, *space) fits `probs` (batch, true, *space)."""
+    """ValueError unless `labels` (batch, annotator, *space) fit `probs` (batch, true, *space)."""
     if labels.shape[0] != probs.shape[0] or labels.shape[2:] != probs.shape[2:]:
         raise ValueError(
             f"labels {tuple(labels.shape)} do not fit predictions {tuple(probs.shape)}: expected "

@@ -67,7 +67,9 @@ def label_counts(
     images, annotators = labels.shape[:2]
     label, true = labels.flatten(2), truth.flatten(1)[:, None]
     cell = torch.where(label >= 0, label * n_classes + true, n_classes**2)  # one spare cell
-    counts = torch.zeros(images, annotators, n_classes**2 + 1, dtype=torch.int64, device=label.device)
+    counts = torch.zeros(
+        images, annotators, n_classes**2 + 1, dtype=torch.int64, device=label.device
+    )
     counts.scatter_add_(2, cell, torch.ones_like(cell))
     return counts[..., :-1].unflatten(2, (n_classes, n_classes))
 
@@ -86,7 +88,9 @@ def confusion_sums(
     where = _one_hot(truth.flatten(1), n_classes).movedim(-1, 1)[:, None].to(confusion.dtype)
     if labels is not None:
         where = where * (labels.flatten(2) >= 0)[:, :, None]
-    return torch.einsum("nrijx,nrjx->nrij", confusion.flatten(4), where.expand(-1, confusion.shape[1], -1, -1))
+    return torch.einsum(
+        "nrijx,nrjx->nrij", confusion.flatten(4), where.expand(-1, confusion.shape[1], -1, -1)
+    )
 
 
 def normalise_columns(
@@ -121,7 +125,7 @@ def cm_rmse_all(
 
 
 def _pair_distance(a: Tensor, b: Tensor, n_classes: int) -> Tensor:
-    """1 − mean foreground IoU over the pixels labelled in both: (N, A, X) × (N, B, X) -> (N, A, B)."""
+    """1 − mean foreground IoU over pixels labelled in both: (N, A, X), (N, B, X) -> (N, A, B)."""
     known = ((a >= 0)[:, :, None] & (b >= 0)[:, None]).float()
     total = 0.0
     for k in range(1, n_classes):
@@ -152,7 +156,9 @@ def generalised_energy_distance(
 
 
 def calibration_bins(
-    probs: Float[Tensor, "image class *space"], labels: Int[Tensor, "image *space"], n_bins: int = 15
+    probs: Float[Tensor, "image class *space"],
+    labels: Int[Tensor, "image *space"],
+    n_bins: int = 15,
 ) -> Float[Tensor, "3 bins"]:
     """Count, summed confidence and summed accuracy by bin of the top label's confidence.
 
@@ -172,7 +178,9 @@ def ece_from_bins(bins: Float[Tensor, "3 bins"]) -> Float[Tensor, ""]:
 
 
 def expected_calibration_error(
-    probs: Float[Tensor, "image class *space"], labels: Int[Tensor, "image *space"], n_bins: int = 15
+    probs: Float[Tensor, "image class *space"],
+    labels: Int[Tensor, "image *space"],
+    n_bins: int = 15,
 ) -> Float[Tensor, ""]:
     """Top-label ECE over all labelled pixels, in 0…1; NaN where nothing is labelled."""
     return ece_from_bins(calibration_bins(probs, labels, n_bins))

@@ -89,11 +89,16 @@ class UNet(nn.Module):
     def _check_size(self, image: Tensor) -> None:
         space = image.shape[2:]
         if len(space) != self.dims:
-            raise ValueError(f"image has shape {tuple(image.shape)}, not (batch, channel, {self.dims} axes)")
+            raise ValueError(
+                f"image has shape {tuple(image.shape)}, not (batch, channel, {self.dims} axes)"
+            )
         deepest = [math.ceil(s / 2 ** (self.depth - 1)) for s in space]
         if math.prod(deepest) < 2:  # instance norm of one pixel is always zero
             fits = 1 + max(0, math.ceil(math.log2(max(space))) - 1)
-            raise ValueError(f"image of {tuple(space)} is too small for depth {self.depth}: use depth {fits} at most")
+            raise ValueError(
+                f"image of {tuple(space)} is too small for depth {self.depth}: "
+                f"use depth {fits} at most"
+            )
 
 
 class PixelHead(nn.Module):
@@ -159,7 +164,9 @@ class LowRankHead(nn.Module):
             *_norm_relu(trunk.dims, trunk.width),
         )
         self.out = _conv(trunk.dims, trunk.width, annotators * (2 * classes * rank + 1), kernel=1)
-        factor = math.sqrt(math.exp(-init_diagonal) / rank)  # s = 1, so A_ij ≈ e^-d off the diagonal
+        factor = math.sqrt(
+            math.exp(-init_diagonal) / rank
+        )  # s = 1, so A_ij ≈ e^-d off the diagonal
         start = torch.full((annotators, 2 * classes * rank + 1), math.log(math.expm1(factor)))
         start[:, -1] = math.log(math.expm1(1.0))
         with torch.no_grad():
@@ -201,4 +208,6 @@ class SeparateModel(nn.Module):
     def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
         """(batch, channel, *space) -> log of the mean probability, and ignorant annotators."""
         log_q = torch.stack([m(image).logits.log_softmax(1) for m in self.members], 1)
-        return Prediction(log_q.logsumexp(1) - math.log(len(self.members)), IgnorantConfusion(log_q))
+        return Prediction(
+            log_q.logsumexp(1) - math.log(len(self.members)), IgnorantConfusion(log_q)
+        )

@@ -155,10 +155,14 @@ def comparison(
     return figure
 
 
-def matrices(values: Float[ndarray, "annotator reported true"], names: Sequence[str], classes: Sequence[str]) -> Figure:
+def matrices(
+    values: Float[ndarray, "annotator reported true"], names: Sequence[str], classes: Sequence[str]
+) -> Figure:
     """Confusion matrices with their numbers: rows = reported, columns = truth."""
     n = values.shape[1]
-    figure, axes = plt.subplots(1, len(names), figsize=(1.5 * len(names), 1.9), squeeze=False, layout="tight")
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(1.5 * len(names), 1.9), squeeze=False, layout="tight"
+    )
     for axis, matrix, name in zip(axes[0], values, names, strict=True):
         axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
         for i, j in np.ndindex(n, n):
@@ -195,8 +199,15 @@ def scores(
             colour = METHOD_STYLE[method][1]
             axis.plot(values, np.full(len(values), y), "o", color=colour, ms=4, alpha=0.75)
             axis.plot([values.mean()] * 2, [y - 0.32, y + 0.32], color=colour)
-            axis.plot(*_printed_point(printed, labelling, method, metric, y, scale), "x", color="#999999", ms=5)
-        axis.set_title("all annotators label each image" if labelling == "dense" else "one label an image")
+            axis.plot(
+                *_printed_point(printed, labelling, method, metric, y, scale),
+                "x",
+                color="#999999",
+                ms=5,
+            )
+        axis.set_title(
+            "all annotators label each image" if labelling == "dense" else "one label an image"
+        )
         axis.set_xlabel(f"{metric} (%)" if percent else metric)
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])
@@ -212,13 +223,17 @@ def _printed_point(
 ) -> tuple[list[float], list[int]]:
     if printed is None:
         return [], []
-    hit = printed[(printed.labelling == labelling) & (printed.method == method) & (printed.metric == metric)]
+    hit = printed[
+        (printed.labelling == labelling) & (printed.method == method) & (printed.metric == metric)
+    ]
     return [scale * v for v in hit.value], [y] * len(hit)
 
 
 def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
     """Training histories: a panel for each column (name -> axis label), a line a method."""
-    figure, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 2.5), squeeze=False, layout="tight")
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.6 * len(columns), 2.5), squeeze=False, layout="tight"
+    )
     for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
         for name, history in histories.items():
             if column in history:
@@ -229,11 +244,21 @@ def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) ->
     return figure
 
 
-def lines(data: pd.DataFrame, x: str, ys: Mapping[str, str], xlabel: str, ylabel: str) -> Figure:
-    """Columns of a table as lines over column `x`; `ys` maps column -> legend text."""
-    figure, axis = plt.subplots(figsize=(4.2, 2.6), layout="tight")
-    for column, text in ys.items():
-        axis.plot(data[x], data[column], label=text)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend()
+def against(
+    data: pd.DataFrame, x: str, metrics: Mapping[str, str], xlabel: str, log: bool = True
+) -> Figure:
+    """Metrics over a config column `x`: a panel a metric, a line a labelling, a dot a seed."""
+    figure, axes = plt.subplots(
+        1, len(metrics), figsize=(3.6 * len(metrics), 2.6), squeeze=False, layout="tight"
+    )
+    for axis, (metric, label) in zip(axes[0], metrics.items(), strict=True):
+        rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
+        for (labelling, part), colour in zip(
+            rows.groupby("labelling"), ("#117a53", "#e1702c", "#2e86c1"), strict=False
+        ):
+            mean = part.groupby(x).value.mean()
+            axis.plot(mean.index, mean, color=colour, label=labelling)
+            axis.plot(part[x], part.value, "o", color=colour, ms=3.5, alpha=0.6)
+        axis.set(xlabel=xlabel, ylabel=label, xscale="log" if log else "linear")
+    axes[0, 0].legend(title="labelling")
     return figure

@@ -52,10 +52,12 @@ class Scorecard:
                 true=metrics.label_counts(labels, truth, n),
             )
         if noisy_probs is not None:
-            bins = torch.stack([
-                metrics.calibration_bins(noisy_probs[:, r], labels[:, r])
-                for r in range(labels.shape[1])
-            ])
+            bins = torch.stack(
+                [
+                    metrics.calibration_bins(noisy_probs[:, r], labels[:, r])
+                    for r in range(labels.shape[1])
+                ]
+            )
             self.bins = bins.double().cpu() + (0 if self.bins is None else self.bins)
 
     def add_fused(

@@ -7,8 +7,9 @@ Degrees are pixels: passes of a dilation or erosion with the direct neighbours (
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -120,37 +121,40 @@ def _passes(
 def _fractures(
     region: ndarray, rng: np.random.Generator, count: int, half_px: int | float
 ) -> ndarray:
-    """Slabs of half-width `half_px` across the skeleton at `count` random points of it.
+    """Slabs of half-width `half_px` across the stroke at up to `count` random points of it.
 
-    The direction along the stroke is the main axis of the skeleton points near the cut;
-    the slab ends 2.5 px beyond the stroke's own thickness, so other strokes stay whole.
+    A slab ends 2.5 px beyond the stroke's own thickness, so that other strokes stay whole.
     """
     cuts = np.zeros(region.shape, bool)
     if not region.any():
         return cuts
-    skeleton = skeletonize(region)
-    points, inner = np.argwhere(skeleton), np.argwhere(_without_tips(skeleton))
-    if len(inner) == 0:
-        return cuts  # a dot has no stroke to break
     thickness = ndimage.distance_transform_edt(region)
-    for centre in inner[rng.integers(len(inner), size=count)]:
+    for centre, along in islice(_stroke_points(region, thickness, rng), count):
         reach = thickness[tuple(centre)] + 2.5
-        near = points[np.linalg.norm(points - centre, axis=1) <= 4] - centre
-        along = np.linalg.svd(near, full_matrices=False)[2][0]
         corner = np.maximum(centre - int(reach), 0)
         window = tuple(map(slice, corner, centre + int(reach) + 1))
         offset = np.moveaxis(np.indices(cuts[window].shape), 0, -1) + corner - centre
         inside = np.linalg.norm(offset, axis=-1) <= reach
-        cuts[window] |= (abs(offset @ along) <= half_px) & inside
+        cuts[window] |= (abs(offset @ along) <= half_px + 1e-6) & inside
     return cuts
 
 
-def _without_tips(skeleton: ndarray) -> ndarray:
-    """Skeleton points more than 2 px from an end of it (Morpho-MNIST prunes 2 px too)."""
-    box = np.ones((3,) * skeleton.ndim, int)
-    neighbours = ndimage.convolve(skeleton.astype(int), box, mode="constant") - 1
-    tips = skeleton & (neighbours <= 1)
-    return skeleton & ~ndimage.binary_dilation(tips, box, iterations=2)
+def _stroke_points(
+    region: ndarray, thickness: ndarray, rng: np.random.Generator
+) -> Iterator[tuple[ndarray, ndarray]]:
+    """Random points of the skeleton, not its tips, with the unit vector along the stroke.
+
+    A tip is where the skeleton ends within 2 px (Morpho-MNIST prunes 2 px too).
+    """
+    # scikit-image's 3-D skeleton of a rod of even thickness is empty; the ridge never is.
+    ridge = region & (thickness == ndimage.maximum_filter(thickness, 3))
+    points = np.argwhere(skeletonize(region) if region.ndim == 2 else ridge)
+    for centre in rng.permutation(points):
+        near = points[np.linalg.norm(points - centre, axis=1) <= 4] - centre
+        along = np.linalg.svd(near, full_matrices=False)[2][0]
+        side = near @ along
+        if min(side.max(), -side.min()) > 2:
+            yield centre, along
 
 
 ANNOTATORS: dict[str, Annotator] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from noisyseg import results
+from noisyseg import results, tables
 from noisyseg.config import PROFILES, SEEDS, ExperimentConfig
 from noisyseg.methods import METHODS
 from noisyseg.train import run
@@ -52,7 +52,7 @@ def sweep(
     for one in tqdm(finished, total=len(configs), desc="runs", unit="run", disable=None):
         done[one.config] = one
         if export:
-            results.export([one])
+            tables.export([one])
     return [done[cfg] for cfg in configs]
 
 
@@ -65,7 +65,7 @@ def _distributed(configs: list[ExperimentConfig], workers: int, scheduler: str |
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # one thread each: two fight for the same core
     cluster = scheduler or LocalCluster(
-        n_workers=min(workers, len(configs)), threads_per_worker=1, dashboard_address=None
+        n_workers=min(workers, len(configs)), threads_per_worker=1, dashboard_address="127.0.0.1:0"
     )
     with Client(cluster) as client:
         futures = [client.submit(run, cfg, pure=False, retries=2) for cfg in configs]
@@ -99,16 +99,16 @@ def main() -> None:
     parser.add_argument("experiment", help="mnist, …; also the name of the prepared data set")
     parser.add_argument("--profile", choices=PROFILES, default="smoke")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--labelling", nargs="+", default=list(LABELLINGS), help="dense, one, k2, …")
+    parser.add_argument(
+        "--labelling", nargs="+", default=list(LABELLINGS), help="dense, one, k2, …"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, help="default: the profile's number")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--scheduler", help="address of a running Dask scheduler instead")
     args = parser.parse_args()
-    configs = table_configs(
-        args.experiment, args.profile, args.methods, args.labelling, args.seeds
-    )
+    configs = table_configs(args.experiment, args.profile, args.methods, args.labelling, args.seeds)
     runs = sweep(configs, args.workers, args.scheduler, export=True)
-    print(f"{len(runs)} runs exported to {results.export(runs)}")
+    print(f"{len(runs)} runs exported to {tables.export(runs)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ a `TrainingView`, which has no truth; `evaluate` compares with the truth of the 
 Epochs are fixed in advance: nothing is selected by looking at the truth.
 """
 
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -85,7 +84,11 @@ def _provenance(
         "device": device,
         "threads": torch.get_num_threads(),
         "wall_seconds": round(seconds, 1),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
@@ -152,7 +155,9 @@ def _schedule(optimiser: Any, cfg: ExperimentConfig, steps: int) -> Any:
     )
 
 
-def _save_checkpoint(path: Path, model: nn.Module, optimiser: Any, schedule: Any, history: list) -> None:
+def _save_checkpoint(
+    path: Path, model: nn.Module, optimiser: Any, schedule: Any, history: list
+) -> None:
     state = {
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),

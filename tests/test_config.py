@@ -9,9 +9,14 @@ from noisyseg.config import PAPER, PROFILES
 def test_precedence_is_defaults_paper_profile_method_overrides():
     cfg = ns.ExperimentConfig.preset("mnist", "paper", "trace")
     assert (cfg.trace_weight, cfg.epochs, cfg.batch_size) == (0.7, 60, 2)  # Table 7
-    assert ns.ExperimentConfig.preset("mnist", "smoke", "trace").epochs == PROFILES["smoke"]["epochs"]
+    assert (
+        ns.ExperimentConfig.preset("mnist", "smoke", "trace").epochs == PROFILES["smoke"]["epochs"]
+    )
     assert ns.ExperimentConfig.preset("mnist", "smoke", "no_trace").trace_weight == 0
-    assert ns.ExperimentConfig.preset("mnist", "smoke", "no_trace", trace_weight=0.2).trace_weight == 0.2
+    assert (
+        ns.ExperimentConfig.preset("mnist", "smoke", "no_trace", trace_weight=0.2).trace_weight
+        == 0.2
+    )
     assert PAPER["brats"]["trace_weight"] == 1.5
 
 

@@ -19,7 +19,11 @@ def batch():
     labels[0, 1] = -1  # an annotator who did not label this image
     labels[2, :3] = -1
     labels[1, 2, :2] = -1  # a partial mask
-    return torch.randn(BATCH, L, *SPACE), PixelConfusion(torch.randn(BATCH, R, L, L, *SPACE)), labels
+    return (
+        torch.randn(BATCH, L, *SPACE),
+        PixelConfusion(torch.randn(BATCH, R, L, L, *SPACE)),
+        labels,
+    )
 
 
 def slow_loss(logits, confusion, labels, trace_weight):
@@ -67,7 +71,9 @@ def test_a_missing_annotator_drops_both_terms(batch):
 
 def test_nobody_labelled_is_zero_not_nan(batch):
     logits, confusion, labels = batch
-    loss = losses.disentangling_loss(logits.requires_grad_(), confusion, 0 * labels - 1, trace_weight=1.0)
+    loss = losses.disentangling_loss(
+        logits.requires_grad_(), confusion, 0 * labels - 1, trace_weight=1.0
+    )
     loss.backward()
     assert float(loss.detach()) == 0
     assert torch.isfinite(logits.grad).all()
@@ -78,7 +84,9 @@ def test_without_trace_the_loss_cannot_tell_the_label_swap(batch):
     swap = [1, 0, 2]
     swapped = PixelConfusion(confusion.logits[:, :, :, swap])  # columns of A …
     expected = losses.disentangling_loss(logits, confusion, labels)
-    torch.testing.assert_close(losses.disentangling_loss(logits[:, swap], swapped, labels), expected)
+    torch.testing.assert_close(
+        losses.disentangling_loss(logits[:, swap], swapped, labels), expected
+    )
 
 
 def test_the_trace_prefers_the_label_swap():
@@ -183,7 +191,9 @@ def test_cuda_gives_the_cpus_loss_and_gradient(batch):
     for device in ("cpu", torch.device(torch.accelerator.current_accelerator())):
         x = logits.to(device).detach().requires_grad_()
         matrix = PixelConfusion(confusion.logits.to(device))
-        loss = losses.disentangling_loss(x, matrix, labels.to(device), trace_weight=0.3, dominance_weight=1.0)
+        loss = losses.disentangling_loss(
+            x, matrix, labels.to(device), trace_weight=0.3, dominance_weight=1.0
+        )
         loss.backward()
         values.append((loss.detach().cpu(), x.grad.cpu()))
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-5)

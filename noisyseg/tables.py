@@ -1,0 +1,179 @@
+"""Exported tables: runs -> figures/source_data -> notebooks, beside the paper's values.
+
+Contract: `figures/source_data/<experiment>.<profile>.csv`, one row a value. `smoke` files
+stand beside better ones and never replace them. Knows tables and pictures on disk; trains
+nothing and knows no model.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from noisyseg.paths import figures_root
+from noisyseg.results import Run, replacing, write_csv
+
+COLUMNS = (
+    "experiment dataset origin profile labelling method seed metric class annotator value "
+    "n_images digest"
+).split()
+KEY = ["experiment", "dataset", "profile", "labelling", "method", "seed"]
+BEST_FIRST = ("full", "reduced", "smoke")
+
+
+def table(runs: Iterable[Run], extra: Iterable[str] = ()) -> pd.DataFrame:
+    """The runs' metrics in the exported columns; `extra` names config fields to append."""
+    parts = []
+    for run in runs:
+        cfg = run.config
+        fixed = {c: getattr(cfg, c) for c in KEY} | {"dataset": Path(cfg.dataset).name}
+        fixed |= {"origin": run.provenance["origin"], "digest": run.path.name[-8:]}
+        fixed |= {name: getattr(cfg, name) for name in extra}
+        parts.append(pd.concat([run.metrics, _validation(run)]).assign(**fixed))
+    return pd.concat(parts, ignore_index=True)[[*COLUMNS, *extra]]
+
+
+def _validation(run: Run) -> pd.DataFrame:
+    """The last validation loss on *noisy* labels, the only score a user without truth has."""
+    if "val_loss" not in run.history:
+        return pd.DataFrame()
+    row = {"metric": "val_loss", "class": "all", "annotator": "all"}
+    count = run.config.n_val or 0  # 0 stands for all images of the split
+    return pd.DataFrame([row | {"value": run.history.val_loss.iloc[-1], "n_images": count}])
+
+
+def export(runs: Iterable[Run], extra: Iterable[str] = ()) -> Path:
+    """Write `figures/source_data/<experiment>.<profile>.csv`, keeping rows of other runs.
+
+    Rows are replaced by key (labelling, method, seed and the `extra` fields), so tables
+    grow with a sweep. Returns the path.
+    """
+    runs, extra = list(runs), list(extra)
+    new = table(runs, extra)
+    name = f"{runs[0].config.experiment}.{runs[0].config.profile}.csv"
+    path = figures_root() / "source_data" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{name}.lock")):
+        if path.exists():
+            old = pd.read_csv(path, keep_default_na=False, dtype={"digest": str})
+            key = pd.MultiIndex.from_frame(old[KEY + extra].astype(str))
+            gone = key.isin(pd.MultiIndex.from_frame(new[KEY + extra].astype(str)))
+            new = pd.concat([old[~gone], new], ignore_index=True)
+        write_csv(path, new.sort_values([*KEY, *extra, "metric", "class", "annotator"]))
+    return path
+
+
+def source_data(experiment: str, profile: str | None = None) -> pd.DataFrame:
+    """The exported table of `profile`, or of the best profile present (full, reduced, smoke).
+
+    Raises FileNotFoundError naming the notebook command that makes it.
+    """
+    path = _best(experiment, profile, "csv")
+    return pd.read_csv(path, keep_default_na=False, dtype={"digest": str})
+
+
+def _best(experiment: str, profile: str | None, suffix: str) -> Path:
+    folder = figures_root() / "source_data"
+    for name in [profile] if profile else BEST_FIRST:
+        path = folder / f"{experiment}.{name}.{suffix}"
+        if path.exists():
+            return path
+    raise FileNotFoundError(
+        f"no {experiment}.<profile>.{suffix} in {folder}: run `make figures` to train and export it"
+    )
+
+
+def export_exhibits(runs: Mapping[str, Run], images: int = 4) -> Path:
+    """Write the first test images of some runs as `<experiment>.<profile>.exhibits.npz`.
+
+    `runs` maps the name to find them under, e.g. "dominant" or "dominant one", to a run.
+    """
+    cfg = next(iter(runs.values())).config
+    path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.exhibits.npz"
+    arrays = {f"{k}/{n}": a[:images] for k, run in runs.items() for n, a in run.exhibits.items()}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
+def source_exhibits(
+    experiment: str, profile: str | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """What `export_exhibits` wrote, by name, from the best profile present."""
+    exhibits: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(_best(experiment, profile, "exhibits.npz")) as arrays:
+        for key, array in arrays.items():
+            name, field_name = key.split("/")
+            exhibits.setdefault(name, {})[field_name] = array
+    return exhibits
+
+
+def save_figure(figure: Any, name: str, profile: str) -> Path:
+    """`figures/<name>.png`, or `<name>.smoke.png` so that a smoke run replaces no evidence."""
+    suffix = ".smoke.png" if profile == "smoke" else ".png"
+    path = figures_root() / f"{name}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", metadata={"Software": None})
+    return path
+
+
+def printed() -> pd.DataFrame:
+    """The paper's printed values: table, dataset, labelling, method, metric, value, sd, …"""
+    return pd.read_csv(figures_root() / "printed.csv", keep_default_na=True)
+
+
+def save_table(table: pd.DataFrame, name: str, profile: str) -> Path:
+    """`figures/<name>.csv` (the index becomes the first column); `.smoke.csv` for smoke."""
+    path = figures_root() / f"{name}{'.smoke' if profile == 'smoke' else ''}.csv"
+    write_csv(path, table.reset_index())
+    return path
+
+
+def select(
+    data: pd.DataFrame, metric: str, klass: str = "all", annotator: str = "all"
+) -> pd.DataFrame:
+    """The rows of one metric."""
+    return data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == annotator)]
+
+
+def summarise(data: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean, sd, minimum, maximum and count over seeds of one metric, by labelling and method."""
+    grouped = select(data, metric).groupby(["labelling", "method"], sort=False).value
+    return grouped.agg(["mean", "std", "min", "max", "count"]).reset_index()
+
+
+def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str) -> pd.DataFrame:
+    """A table of the paper beside ours: a row a method, Dice in %, CM error as RMSE.
+
+    Ours as mean ± sd over seeds. The paper leaves open whether its STAPLE rows are fusion
+    or networks (paper section 4), so its number stands beside both kinds.
+    """
+    paper = printed().query("table == @number and dataset == @dataset")
+    networks = paper[paper.method.isin(["staple_fusion", "spatial_staple_fusion"])]
+    networks = networks.assign(method=networks.method.str.removesuffix("_fusion"))
+    paper = pd.concat([paper, networks]).set_index(["metric", "method"])
+    table = pd.DataFrame(index=pd.Index(data.method.unique(), name="method"))
+    for metric, scale, digits in (("dice", 100, 1), ("cm_rmse", 1, 4)):
+        unit = "Dice %" if metric == "dice" else "CM error"
+        ours = summarise(data, metric).query("labelling == @labelling").set_index("method")
+        table[f"{unit}, ours"] = [
+            _plus_minus(ours, m, scale, digits, "mean", "std") for m in table.index
+        ]
+        rows = paper.loc[metric]
+        table[f"{unit}, paper"] = [
+            _plus_minus(rows, m, scale, digits, "value", "sd") for m in table.index
+        ]
+    return table
+
+
+def _plus_minus(
+    rows: pd.DataFrame, method: str, scale: float, digits: int, mean: str, sd: str
+) -> str:
+    if method not in rows.index:
+        return ""
+    centre, spread = scale * rows.loc[method, mean], scale * rows.loc[method, sd]
+    return f"{centre:.{digits}f}" + (f" ± {spread:.{digits}f}" if np.isfinite(spread) else "")

@@ -1,0 +1,156 @@
+"""`python notebooks/run_all.py` on throwaway notebooks: runs, resumes, goes on after a failure."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+PARAMETERS = 'profile = "smoke"\nseed = 0\noverrides = {}'
+
+
+def write(folder, name, *sources, parameters=PARAMETERS):
+    cells = [new_markdown_cell(f"# {name}\n\nWhy?"), *map(new_code_cell, (parameters, *sources))]
+    cells[1].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    book = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(book, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def books(tmp_path):
+    folder = tmp_path / "books"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def call(root, books, tmp_path):
+    """Run the command on `books`; figures and data are looked for in the temporary folder."""
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    environment = os.environ | {
+        "NOISYSEG_FIGURES": str(figures),
+        "NOISYSEG_DATA": str(tmp_path / "data"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+    }
+
+    def run(*args):
+        command = [sys.executable, str(root / "notebooks" / "run_all.py"), *args]
+        if "--help" not in args:
+            command += ["--notebooks", str(books), "--out", str(tmp_path / "out")]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+
+    return run
+
+
+def outputs(tmp_path, name):
+    book = nbformat.read(tmp_path / "out" / f"{name}.ipynb", 4)
+    return "".join(o.get("text", "") for c in book.cells for o in c.get("outputs", []))
+
+
+def test_parameters_reach_the_notebooks_and_the_second_time_nothing_runs(call, books, tmp_path):
+    write(books, "00_a", "print(profile, seed, overrides)", "import os; print(os.getcwd())")
+    before = (books / "00_a.ipynb").read_bytes()
+    args = "--profile", "reduced", "--seed", "3", "--set", "epochs=2", "method=trace"
+    first = call(*args)
+    assert first.returncode == 0, first.stderr
+    assert "reduced 3 {'epochs': 2, 'method': 'trace'}" in outputs(tmp_path, "00_a")
+    assert str(books) in outputs(tmp_path, "00_a")
+    assert (books / "00_a.ipynb").read_bytes() == before
+    executed = tmp_path / "out" / "00_a.ipynb"
+    written = executed.stat().st_mtime_ns
+    assert "unchanged" in call(*args).stdout
+    assert executed.stat().st_mtime_ns == written
+    assert "done" in call("--seed", "4").stdout
+    assert "done" in call("--seed", "4", "--force").stdout
+
+
+def test_a_failure_names_the_cell_and_the_others_go_on(call, books, tmp_path):
+    write(books, "00_bad", "x = 1", "y = 1 / 0")
+    write(books, "01_good", "print('alive')")
+    write(books, "90_figures", "print('drawn')")
+    result = call()
+    assert result.returncode == 1
+    assert "FAILED 00_bad: cell [4]: ZeroDivisionError: division by zero" in result.stdout
+    assert str(tmp_path / "out" / "00_bad.ipynb") in result.stdout
+    assert "alive" in outputs(tmp_path, "01_good") and "drawn" in outputs(tmp_path, "90_figures")
+    again = call("--only", "00", "01").stdout  # what failed is no reason to skip it
+    assert "00_bad" in again and "FAILED" in again and "unchanged" in again
+
+
+def test_a_cell_that_takes_too_long_fails_and_is_not_stamped(call, books, tmp_path):
+    write(books, "00_slow", "import time; time.sleep(60)")
+    result = call("--cell-timeout", "2")
+    assert result.returncode == 1
+    assert "CellTimeoutError" in result.stdout
+    assert not (tmp_path / "out" / "00_slow.ok").exists()
+
+
+def test_figure_notebooks_run_after_the_others_and_again_when_tables_change(call, books, tmp_path):
+    table = tmp_path / "figures" / "source_data" / "mnist.smoke.csv"
+    table.parent.mkdir()
+    write(books, "10_mnist", f"import time; time.sleep(2); open({str(table)!r}, 'w').write('1')")
+    write(books, "90_figures", f"print('read', open({str(table)!r}).read())")
+    assert call().returncode == 0
+    assert "read 1" in outputs(tmp_path, "90_figures")
+    table.write_text("2")
+    result = call()
+    assert "read 2" in outputs(tmp_path, "90_figures")
+    assert result.stdout.count("unchanged") == 2  # of notebook 10: its line and the closing table
+
+
+def test_an_unknown_parameter_is_an_error_before_anything_runs(call, books, tmp_path):
+    write(books, "00_good", "print(1)")
+    write(books, "01_old", "print(1)", parameters='profile = "smoke"\nseed = 0')
+    result = call()
+    assert result.returncode != 0
+    assert "01_old.ipynb: unknown parameter overrides" in result.stderr
+    assert "profile, seed" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_is_quick_to_import_and_lists_every_option(root, call):
+    result = call("--help")
+    assert result.returncode == 0
+    options = "profile only seed set jobs out force list".split()
+    assert all(f"--{option}" in result.stdout for option in options)
+    code = "import sys; sys.argv[0] = 'x'; import run_all; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=root / "notebooks", capture_output=True, text=True
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert not {"torch", "papermill", "pandas", "numpy"} & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--only", "00_a", "77_none"], "no notebook '77_none'"),
+        (["--set", "epochs"], "write KEY=VALUE"),
+        (["--set", "epochs=[1,"], "neither a literal nor a word"),
+        (["--profile", "huge"], "invalid choice: 'huge'"),
+        (["--jobs", "0"], "--jobs is 0"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_allowed(args, message, call, books):
+    write(books, "00_a", "print(1)")
+    result = call(*args)
+    assert result.returncode == 2
+    assert message in result.stderr
+    if "--only" in args:
+        assert "there are 00_a" in result.stderr
+
+
+def test_only_takes_names_beginnings_commas_and_spaces(call, books):
+    for name in ("00_a", "01_b", "10_c", "11_d", "helper"):
+        write(books, name, "print(1)")
+    listed = call("--list", "--only", "00_a.ipynb,1").stdout.split()
+    assert [word for word in listed if word[:2].isdigit() and "_" in word][::2] == [
+        "00_a", "10_c", "11_d",
+    ]  # fmt: skip
+    assert "helper" not in call("--list").stdout

@@ -1,0 +1,67 @@
+"""Exported tables: contract columns, growth by key, the best profile, clear failures."""
+
+import pandas as pd
+import pytest
+
+import noisyseg as ns
+from noisyseg import tables
+
+
+@pytest.fixture
+def figures(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISYSEG_FIGURES", str(tmp_path))
+    return tmp_path / "source_data"
+
+
+def runs(folder, **overrides):
+    return [
+        ns.run(ns.ExperimentConfig.preset("tiny", "smoke", m, dataset=str(folder), **overrides))
+        for m in ("majority_fusion", "staple_fusion")
+    ]
+
+
+def test_columns_are_the_contracts(tiny_folder, figures):
+    path = tables.export(runs(tiny_folder))
+    assert path == figures / "tiny.smoke.csv"
+    table = pd.read_csv(path)
+    assert list(table.columns) == tables.COLUMNS
+    assert set(table.origin) == {"simulated"} and set(table.profile) == {"smoke"}
+    assert table.value.between(0, 2).all() and (table.n_images > 0).all()
+
+
+def test_a_table_grows_and_replaces_by_key(tiny_folder, figures):
+    first, second = runs(tiny_folder)
+    tables.export([first])
+    tables.export([second])
+    both = pd.read_csv(tables.export([first, second]))
+    assert set(both.method) == {"majority_fusion", "staple_fusion"}
+    assert not both.duplicated(tables.KEY + ["metric", "class", "annotator"]).any()
+    tables.export(runs(tiny_folder, seed=1))
+    assert set(tables.source_data("tiny").seed) == {0, 1}
+
+
+def test_ablations_append_their_columns(tiny_folder, figures):
+    tables.export(runs(tiny_folder), extra=["trace_weight"])
+    assert list(tables.source_data("tiny").columns) == [*tables.COLUMNS, "trace_weight"]
+
+
+def test_the_best_profile_wins(figures):
+    figures.mkdir()
+    for profile in ("smoke", "reduced"):
+        pd.DataFrame({"profile": [profile]}).to_csv(figures / f"tiny.{profile}.csv", index=False)
+    assert tables.source_data("tiny").profile.item() == "reduced"
+    assert tables.source_data("tiny", "smoke").profile.item() == "smoke"
+
+
+def test_a_missing_table_says_how_to_make_it(figures):
+    with pytest.raises(FileNotFoundError, match="make figures"):
+        tables.source_data("nothing")
+
+
+def test_summaries_give_mean_sd_and_count():
+    rows = [("dense", "mode", v) for v in (0.8, 0.9)]
+    data = pd.DataFrame(rows, columns=["labelling", "method", "value"])
+    data["metric"], data["class"], data["annotator"] = "dice", "all", "all"
+    row = tables.summarise(data, "dice").iloc[0]
+    assert (row["mean"], row["count"]) == (pytest.approx(0.85), 2)
+    assert row["std"] == pytest.approx(0.0707, abs=1e-4)
