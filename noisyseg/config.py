@@ -27,7 +27,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         n_train=320, n_val=64, n_test=128, width=8, epochs=12, batch_size=16, learning_rate=4e-3
     ),
     "reduced": dict(
-        n_train=3000, n_val=500, n_test=2000, width=12, epochs=18, batch_size=32, learning_rate=2e-3
+        n_train=2400, n_val=500, n_test=2000, width=12, epochs=18, batch_size=32, learning_rate=2e-3
     ),
     "full": dict(epochs=30, batch_size=256, learning_rate=2e-3),
     "paper": dict(learning_rate=1e-4, flip=True, schedule="constant"),

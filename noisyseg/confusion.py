@@ -59,6 +59,7 @@ class PixelConfusion(Confusion):
 
     @cached_property
     def log_dense(self) -> Float[Tensor, "batch annotator reported true *space"]:
+        """log A, computed once."""
         return self.logits.log_softmax(2)
 
     def log_likelihood(self, log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -88,6 +89,7 @@ class DenseConfusion(PixelConfusion):
 
     @cached_property
     def log_dense(self) -> Tensor:
+        """log A; an entry of 0 becomes the smallest positive number."""
         return self.matrices.clamp_min(torch.finfo(self.matrices.dtype).tiny).log()
 
 

@@ -32,7 +32,7 @@ class Run:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """One row a value: metric, class, annotator, value (0…1), n_images."""
-        return pd.read_csv(self.path / "metrics.csv", keep_default_na=False)
+        return read_values(self.path / "metrics.csv")
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -72,6 +72,12 @@ class Run:
                 f"{metric} {where} names {len(rows)} rows of {self.path.name}; metrics: {have}"
             )
         return float(rows.value.iloc[0])
+
+
+def read_values(path: Path) -> pd.DataFrame:
+    """A table with one row a value; only `value` may be missing (no such thing to measure)."""
+    strings = {"digest": str, "class": str, "annotator": str}
+    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""]}, dtype=strings)
 
 
 def run_folder(cfg: ExperimentConfig, fingerprint: str) -> Path:

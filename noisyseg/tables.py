@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from noisyseg.paths import figures_root
-from noisyseg.results import Run, replacing, write_csv
+from noisyseg.results import Run, read_values, replacing, write_csv
 
 COLUMNS = (
     "experiment dataset origin profile labelling method seed metric class annotator value "
@@ -33,7 +33,8 @@ def table(runs: Iterable[Run], extra: Iterable[str] = ()) -> pd.DataFrame:
         fixed |= {"origin": run.provenance["origin"], "digest": run.path.name[-8:]}
         fixed |= {name: getattr(cfg, name) for name in extra}
         parts.append(pd.concat([run.metrics, _validation(run)]).assign(**fixed))
-    return pd.concat(parts, ignore_index=True)[[*COLUMNS, *extra]]
+    # No value: a column of a matrix that never occurred, e.g. STAPLE of blank masks.
+    return pd.concat(parts, ignore_index=True)[[*COLUMNS, *extra]].dropna(subset="value")
 
 
 def _validation(run: Run) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def export(runs: Iterable[Run], extra: Iterable[str] = ()) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{name}.lock")):
         if path.exists():
-            old = pd.read_csv(path, keep_default_na=False, dtype={"digest": str})
+            old = read_values(path)
             key = pd.MultiIndex.from_frame(old[KEY + extra].astype(str))
             gone = key.isin(pd.MultiIndex.from_frame(new[KEY + extra].astype(str)))
             new = pd.concat([old[~gone], new], ignore_index=True)
@@ -72,7 +73,7 @@ def source_data(experiment: str, profile: str | None = None) -> pd.DataFrame:
     Raises FileNotFoundError naming the notebook command that makes it.
     """
     path = _best(experiment, profile, "csv")
-    return pd.read_csv(path, keep_default_na=False, dtype={"digest": str})
+    return read_values(path)
 
 
 def _best(experiment: str, profile: str | None, suffix: str) -> Path:
