@@ -9,7 +9,6 @@ PY := .venv/bin/python
 
 # One thread a process: faster when several run, and the same numbers on any number of cores.
 export OMP_NUM_THREADS := 1
-export MPLBACKEND := Agg
 NBSTRIP := $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
 	"metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution"
 

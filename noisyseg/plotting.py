@@ -34,6 +34,11 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "trace_low_rank": ("paper, low rank", "#b0413e"),
     "dominant": ("dominant (ours)", "#117a53"),
 }
+METRIC_LABEL = {
+    "dice": "foreground Dice",
+    "cm_rmse": "error of the confusion matrices (RMSE)",
+    "ged": "generalised energy distance",
+}
 WHITE, RED, GREEN = np.array([[1.0, 1, 1], [0.9, 0.1, 0.1], [0.15, 0.75, 0.25]])
 
 
@@ -208,13 +213,13 @@ def scores(
         axis.set_title(
             "all annotators label each image" if labelling == "dense" else "one label an image"
         )
-        axis.set_xlabel(f"{metric} (%)" if percent else metric)
+        axis.set_xlabel(METRIC_LABEL.get(metric, metric) + (" (%)" if percent else ""))
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])
     axes[0, 0].invert_yaxis()
     if printed is not None:
         axes[0, -1].plot([], [], "x", color="#999999", label="printed in the paper")
-        axes[0, -1].legend(loc="lower left")
+        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
