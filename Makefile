@@ -9,6 +9,8 @@ PY := .venv/bin/python
 
 # One thread a process: faster when several run, and the same numbers on any number of cores.
 export OMP_NUM_THREADS := 1
+# Kernels choose their own backend; with Agg from outside they would leave every picture out.
+unexport MPLBACKEND
 NBSTRIP := $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
 	"metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution"
 

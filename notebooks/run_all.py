@@ -234,6 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # One thread a kernel: two kernels with two threads each are slower than one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("MPLBACKEND", None)  # with Agg, kernels would leave every picture out
     print(f"{len(args.chosen)} notebook(s), {args.profile}, copies in {args.out}", flush=True)
     since = time.time()
     try:

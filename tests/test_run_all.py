@@ -77,6 +77,14 @@ def test_parameters_reach_the_notebooks_and_the_second_time_nothing_runs(call, b
     assert "done" in call(*args, "--force").stdout
 
 
+def test_pictures_are_kept_whatever_backend_the_caller_has(call, books, tmp_path):
+    assert os.environ["MPLBACKEND"] == "Agg"
+    write(books, "00_a", "import matplotlib.pyplot as plt", "plt.plot([1]);")
+    assert call().returncode == 0
+    cell = nbformat.read(tmp_path / "out" / "00_a.ipynb", 4).cells[-1]
+    assert ["image/png" in output.data for output in cell.outputs] == [True]
+
+
 def test_a_notebook_runs_again_when_what_it_depends_on_changes(run_all, books, monkeypatch):
     """Its text, its parameters, the library; exported tables only where they are drawn."""
     for name in ("noisyseg", "figures/source_data", "data/mnist"):
