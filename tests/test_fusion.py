@@ -175,7 +175,7 @@ def test_spatial_staple_sees_annotators_who_guess_on_one_side_only():
     labels[:, :3, :, :20], labels[:, 3:, :, 20:] = guesses[:, :3, :, :20], guesses[:, 3:, :, 20:]
     spatial, whole = fusion.spatial_staple(labels, 2), fusion.staple(labels, 2)
     right = [(f.posterior.argmax(1) == truth).float().mean() for f in (spatial, whole)]
-    assert right[0] > right[1] + 0.03 and right[0] > 0.97
+    assert right[0] > right[1] + 0.05
 
 
 def test_windows_in_3d_and_even_windows():
