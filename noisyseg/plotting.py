@@ -5,7 +5,7 @@ use the paper's code (Fig. 2 of arXiv 2007.15963): white = true positive, red = 
 positive, green = false negative. Imports no other module of ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -42,7 +42,7 @@ METRIC_LABEL = {
 WHITE, RED, GREEN = np.array([[1.0, 1, 1], [0.9, 0.1, 0.1], [0.15, 0.75, 0.25]])
 
 
-def method_order(methods: Sequence[str]) -> list[str]:
+def method_order(methods: Iterable[str]) -> list[str]:
     """`methods` in the order of METHOD_STYLE; unknown names come last."""
     order = list(METHOD_STYLE)
     return sorted(methods, key=lambda m: order.index(m) if m in order else len(order))

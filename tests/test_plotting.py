@@ -1,0 +1,96 @@
+"""Figures show what they are given; the colour code is the paper's."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisyseg import plotting
+from noisyseg.methods import METHODS
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def exhibit():
+    rng = np.random.default_rng(0)
+    confusion = rng.dirichlet((1, 1), (2, 3, 2, 6, 5)).transpose(0, 1, 5, 2, 3, 4)
+    probs = rng.dirichlet((1, 1), (2, 6, 5)).transpose(0, 3, 1, 2)
+    return {
+        "image": rng.random((2, 1, 6, 5)),
+        "labels": rng.integers(0, 2, (2, 3, 6, 5)),
+        "truth": rng.integers(0, 2, (2, 6, 5)),
+        "probs": probs,
+        "noisy_probs": np.einsum("brijyx,bjyx->briyx", confusion, probs),
+        "confusion": confusion,
+    }
+
+
+def test_white_is_right_red_is_extra_green_is_missed():
+    truth, label = np.array([[1, 0, 1, 0]]), np.array([[1, 1, 0, 0]])
+    picture = plotting.true_spatial_matrix(label, truth)[0]
+    expected = [plotting.WHITE, plotting.RED, plotting.GREEN, np.zeros(3)]
+    np.testing.assert_allclose(picture, expected)
+
+
+def test_a_spatial_matrix_needs_two_classes():
+    with pytest.raises(ValueError, match="2 classes, not 3"):
+        plotting.spatial_matrix(np.ones((3, 3, 2, 2)) / 3, np.ones((3, 2, 2)) / 3)
+
+
+def test_the_papers_figure_has_a_panel_for_everything(exhibit):
+    figure = plotting.disentangled(exhibit, 0, ["a", "b", "c"])
+    assert len(figure.axes) == 3 + 4 * (3 + 1)
+    titles = {axis.get_title() for axis in figure.axes}
+    assert {"input", "truth", "estimated truth", "a", "b", "c", "average"} <= titles
+
+
+def test_the_comparison_has_a_column_a_method(exhibit):
+    figure = plotting.comparison({"mode": exhibit, "dominant": exhibit}, [0, 1])
+    assert len(figure.axes) == 2 * (2 + 2)
+
+
+def test_scores_show_every_seed_and_the_printed_value():
+    rows = [
+        {"method": m, "labelling": k, "seed": s, "value": 0.5 + 0.1 * s}
+        for m in ("mode", "trace")
+        for k in ("dense", "one")
+        for s in range(3)
+    ]
+    data = pd.DataFrame(rows).assign(metric="dice", annotator="all", **{"class": "all"})
+    printed = pd.DataFrame(
+        [{"method": "trace", "labelling": "dense", "metric": "dice", "value": 0.8}]
+    )
+    axis = plotting.scores(data, "dice", printed).axes[0]
+    drawn = np.concatenate([line.get_xdata() for line in axis.lines])
+    assert {50.0, 60.0, 70.0, 80.0} <= set(np.round(drawn, 6))
+
+
+def test_every_method_has_a_style_and_every_style_a_method():
+    assert set(plotting.METHOD_STYLE) == set(METHODS)
+    colours = [colour for _, colour in plotting.METHOD_STYLE.values()]
+    assert len(set(colours)) == len(colours)
+
+
+def test_the_stamp_says_what_the_figure_stands_on():
+    figure = plotting.stamp(plt.figure(), "stand-in", "smoke", 3)
+    assert [t.get_text() for t in figure.texts] == ["data: stand-in · profile: smoke · seeds: 3"]
+
+
+def test_curves_skip_what_a_method_does_not_have():
+    history = pd.DataFrame({"epoch": [1, 2], "val_loss": [1.0, 0.5]})
+    figure = plotting.curves({"mode": history}, {"val_loss": "loss", "mean_trace": "trace"})
+    assert [len(axis.lines) for axis in figure.axes] == [1, 0]
+
+
+def test_against_draws_the_mean_over_seeds():
+    data = pd.DataFrame(
+        {"trace_weight": [0.1, 0.1, 1.0], "value": [0.2, 0.4, 0.9], "labelling": "dense"}
+    ).assign(metric="dice", annotator="all", **{"class": "all"})
+    axis = plotting.against(data, "trace_weight", {"dice": "Dice"}, "λ").axes[0]
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.9])
+    assert axis.get_xscale() == "log"
