@@ -19,10 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from noisyseg.config import PROFILES
-from noisyseg.paths import data_root, figures_root, project_root, runs_root
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # so that --help and --list need no environment
+
+from noisyseg.config import PROFILES  # noqa: E402
+from noisyseg.paths import data_root, figures_root, project_root, runs_root  # noqa: E402
+
 EXAMPLES = """examples:
   python notebooks/run_all.py                                  everything, small
   python notebooks/run_all.py --only 10_mnist 9                notebook 10, figures and tables
@@ -60,7 +62,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="first training seed (default: 0)")
     values = "fields of ExperimentConfig to change; Python literals or plain words"
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=values)
-    add("--jobs", type=int, default=2, help="notebooks at a time, one thread each (default: 2)")
+    add(
+        "--jobs",
+        type=int,
+        default=2,
+        help="notebooks, and beyond smoke also runs, at a time (default: 2)",
+    )
     add("--out", type=Path, help="folder of the executed copies (default: see above)")
     add("--notebooks", type=Path, default=HERE, help="folder of the notebooks (default: this)")
     add("--cell-timeout", type=int, metavar="SECONDS", help="fail a cell that takes longer")
@@ -234,6 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # One thread a kernel: two kernels with two threads each are slower than one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if args.profile != "smoke":  # long: spread a notebook's runs over processes (ns.sweep)
+        os.environ.setdefault("NOISYSEG_WORKERS", str(args.jobs))
     os.environ.pop("MPLBACKEND", None)  # with Agg, kernels would leave every picture out
     print(f"{len(args.chosen)} notebook(s), {args.profile}, copies in {args.out}", flush=True)
     since = time.time()
