@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # so that --help and --list need no environment
+sys.path.append(str(HERE.parent))  # so that --help and --list need no environment
 
 from noisyseg.config import PROFILES  # noqa: E402
 from noisyseg.paths import data_root, figures_root, project_root, runs_root  # noqa: E402
