@@ -124,9 +124,34 @@ def _printed_difference(claim: Claim, scale: float, digits: int) -> str:
     return f"{scale * (-difference if claim.metric == 'cm_rmse' else difference):+.{digits}f}"
 
 
-def mnist_verdicts(data: pd.DataFrame) -> pd.DataFrame:
-    """Every claim of the paper on MNIST: judged from `data`, or said to be not testable."""
-    rows = [judge(data, claim) for claim in MNIST_CLAIMS]
+def judge_weights(by_weight: pd.DataFrame, low: float = 0.1, high: float = 0.7) -> dict[str, str]:
+    """The claim that the trace weight does not matter within 0.1…0.9 (companion paper, Table 1).
+
+    Reproduced if the interval of Dice(high) − Dice(low) lies within ±1 point.
+    """
+    rows = tables.select(by_weight[by_weight.labelling == "dense"], "dice")
+    wide = rows.pivot_table(index="seed", columns="trace_weight", values="value")
+    differences = 100 * (wide[high] - wide[low]).dropna().to_numpy()
+    left, right = interval(differences)
+    kept = -1 < left and right < 1
+    return {
+        "claim": f"any trace weight from {low} to 0.9 gives the same",
+        "paper": "+0.1 Dice points",
+        "ours": f"{differences.mean():+.1f} Dice points from {low} to {high}",
+        "interval": f"[{left:+.1f}, {right:+.1f}]",
+        "data": f"mnist ({by_weight.origin.iloc[0]}), {by_weight.profile.iloc[0]}, "
+        f"{len(differences)} seeds, dense",
+        "verdict": "reproduced" if kept else "not reproduced",
+        "reason": "both weights end at the same segmentation" if kept else SWAP,
+    }
+
+
+def mnist_verdicts(data: pd.DataFrame, by_weight: pd.DataFrame) -> pd.DataFrame:
+    """Every claim of the paper on MNIST: judged from `data`, or said to be not testable.
+
+    `data` is the exported table of `mnist`, `by_weight` that of `ablation_trace`.
+    """
+    rows = [judge(data, claim) for claim in MNIST_CLAIMS] + [judge_weights(by_weight)]
     for claim, paper, reason in NOT_TESTABLE:
         row = dict.fromkeys(COLUMNS, "") | {"claim": claim, "paper": paper, "reason": reason}
         rows.append(row | {"verdict": "not testable here"})

@@ -62,3 +62,20 @@ def test_every_claim_names_rows_that_exist():
     from noisyseg.methods import METHODS
 
     assert all({c.better, c.worse} <= METHODS.keys() for c in verdicts.MNIST_CLAIMS)
+
+
+def by_weight(values):
+    rows = [
+        {"seed": seed, "trace_weight": weight, "value": value}
+        for weight, line in values.items()
+        for seed, value in enumerate(line)
+    ]
+    fixed = dict(labelling="dense", metric="dice", annotator="all", origin="real", profile="full")
+    return pd.DataFrame(rows).assign(**fixed, **{"class": "all"})
+
+
+def test_a_weight_that_matters_is_not_the_same():
+    same = by_weight({0.1: [0.9, 0.901, 0.9], 0.7: [0.901, 0.9, 0.9]})
+    other = by_weight({0.1: [0.9, 0.91, 0.9], 0.7: [0.1, 0.12, 0.1]})
+    assert verdicts.judge_weights(same)["verdict"] == "reproduced"
+    assert verdicts.judge_weights(other)["verdict"] == "not reproduced"
