@@ -13,7 +13,7 @@ def readme(root):
 
 def rows_of(text):
     """Cells of every Markdown table row, by the first cell."""
-    lines = (line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|"))
+    lines = (line.strip()[1:-1].split("|") for line in text.splitlines() if line.startswith("|"))
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
 
