@@ -8,12 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noisyseg.config import SEEDS as SEEDS
     from noisyseg.config import ExperimentConfig as ExperimentConfig
     from noisyseg.data import load_dataset as load_dataset
     from noisyseg.data import write_prepared as write_prepared
     from noisyseg.losses import disentangling_loss as disentangling_loss
     from noisyseg.methods import METHODS as METHODS
     from noisyseg.sweeps import sweep as sweep
+    from noisyseg.sweeps import table_configs as table_configs
     from noisyseg.train import run as run
 
 # Loaded on first use, so that a figure notebook which needs only tables imports no torch.

@@ -7,6 +7,7 @@ was. Also a command: `python -m noisyseg.sweeps --help`.
 import argparse
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -64,15 +65,14 @@ def _distributed(configs: list[ExperimentConfig], workers: int, scheduler: str |
     dask.config.set(environ)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # one thread each: two fight for the same core
-    cluster = scheduler or LocalCluster(
-        n_workers=min(workers, len(configs)), threads_per_worker=1, dashboard_address="127.0.0.1:0"
-    )
-    with Client(cluster) as client:
+    local = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with ExitStack() as stack:
+        workers = min(workers, len(configs)) or 1
+        cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, **local))
+        client = stack.enter_context(Client(cluster))
         futures = [client.submit(run, cfg, pure=False, retries=2) for cfg in configs]
         for future in as_completed(futures):
             yield future.result()
-    if scheduler is None:
-        cluster.close()
 
 
 def table_configs(
