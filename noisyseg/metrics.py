@@ -110,7 +110,11 @@ def cm_rmse(
     estimated: Float[Tensor, "*batch annotator reported true"],
     true: Float[Tensor, "*batch annotator reported true"],
 ) -> Float[Tensor, "*batch annotator"]:
-    """RMSE over the entries of observed columns, for each annotator; NaN if none is observed."""
+    """RMSE over the entries of observed columns, for each annotator; NaN if none is observed.
+
+    A column counts where both matrices have it. So a fusion that never chose a class is not
+    charged for that column, which flatters fusion of one label an image (blank annotator).
+    """
     error, seen = _squared(estimated, true)
     return (error.sum((-2, -1)) / seen.sum((-2, -1))).sqrt()
 
