@@ -22,47 +22,56 @@ HEADS = {
 }
 
 
-def stepper(head, n_classes, dominance):
-    """A function that takes one step and returns its CPU seconds."""
+def problem(head, n_classes, dominance=False):
+    """A network with `head(trunk, n_classes)` and a function that gives the loss of its batch."""
     trunk = models.UNet(1, WIDTH, depth=3)
-    model = models.SegmentationModel(trunk, n_classes, HEADS[head](trunk, n_classes))
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
+    model = models.SegmentationModel(trunk, n_classes, head(trunk, n_classes))
     image = torch.rand(BATCH, 1, SIZE, SIZE)
     labels = torch.randint(0, n_classes, (BATCH, ANNOTATORS, SIZE, SIZE))
     target = torch.rand(BATCH, n_classes, SIZE, SIZE).softmax(1)
     weights = dict(trace_weight=0.1, dominance_weight=5.0 if dominance else 0.0, from_logits=True)
 
-    def step():
-        since = time.process_time()
+    def loss():
         out = model(image)
         if out.confusion is None:
-            loss = losses.soft_cross_entropy(out.logits.log_softmax(1), target)
-        else:
-            loss = losses.disentangling_loss(out.logits, out.confusion, labels, **weights)
+            return losses.soft_cross_entropy(out.logits.log_softmax(1), target)
+        return losses.disentangling_loss(out.logits, out.confusion, labels, **weights)
+
+    return model, loss
+
+
+def stepper(model, loss):
+    """A function that takes one step and returns its CPU seconds."""
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
+
+    def step():
+        since = time.process_time()
+        value = loss()
         optimiser.zero_grad()
-        loss.backward()
+        value.backward()
         optimiser.step()
         return time.process_time() - since
 
     return step
 
 
+def ratios(steps):
+    """Sorted ratios of each step's seconds to those of the first of `steps`, taking turns."""
+    seconds = [[step() for step in steps.values()] for _ in range(ROUNDS + 2)][2:]
+    by_head = zip(*([s / row[0] for s in row] for row in seconds), strict=True)
+    return dict(zip(steps, map(sorted, by_head), strict=True))
+
+
 def main():
     torch.set_num_threads(1)
     for n_classes in (2, 8):
-        steps = {head: stepper(head, n_classes, dominance=False) for head in HEADS}
-        steps["per-pixel + dominance"] = stepper("per-pixel", n_classes, dominance=True)
-        seconds = {head: [] for head in steps}
-        for _ in range(ROUNDS + 2):
-            for head, step in steps.items():
-                seconds[head].append(step())
-        plain = seconds["plain U-Net"][2:]
-        for head, values in seconds.items():
-            ratios = sorted(v / p for v, p in zip(values[2:], plain, strict=True))
-            middle = statistics.median(ratios)
+        steps = {name: stepper(*problem(head, n_classes)) for name, head in HEADS.items()}
+        dominant = problem(HEADS["per-pixel"], n_classes, dominance=True)
+        steps["per-pixel + dominance"] = stepper(*dominant)
+        for name, values in ratios(steps).items():
             print(
-                f"{n_classes} classes  {head:<22} {middle:5.2f} x plain"
-                f"  (range {ratios[0]:.2f} to {ratios[-1]:.2f})"
+                f"{n_classes} classes  {name:<22} {statistics.median(values):5.2f} x plain"
+                f"  (range {values[0]:.2f} to {values[-1]:.2f})"
             )
 
 

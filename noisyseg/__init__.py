@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from noisyseg.data import load_dataset as load_dataset
     from noisyseg.data import write_prepared as write_prepared
     from noisyseg.losses import disentangling_loss as disentangling_loss
+    from noisyseg.losses import dominant_loss as dominant_loss
     from noisyseg.methods import METHODS as METHODS
     from noisyseg.sweeps import sweep as sweep
     from noisyseg.sweeps import table_configs as table_configs
@@ -26,6 +27,7 @@ _HOMES = {
     "load_dataset": "data",
     "write_prepared": "data",
     "disentangling_loss": "losses",
+    "dominant_loss": "losses",
     "run": "train",
     "sweep": "sweeps",
     "table_configs": "sweeps",

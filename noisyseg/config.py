@@ -69,10 +69,13 @@ class ExperimentConfig:
     trace_weight: float = 0.0
     dominance_weight: float = 0.0
     dominance_margin: float = 0.1
-    dominance_level: str = "pixel"
+    dominance_level: str = "pixel"  # a hinge at "pixel" or "class", or ours: "support"
+    dominance_support: float = 0.3
+    edge_weight: float = 0.1
     init_diagonal: float = 3.0  # start: a diagonal of e^3 / (e^3 + 1) = 0.95 for two classes
     warm_up: str = "none"
     warm_up_epochs: int = 0
+    head: str = "method"  # the confusion head of the method, or another one
     rank: int = 1
     precision: str = "32-true"
     accelerator: str = "auto"
@@ -82,8 +85,9 @@ class ExperimentConfig:
         _one_of("method", self.method, METHODS)
         _one_of("profile", self.profile, PROFILES)
         _one_of("schedule", self.schedule, ("one_cycle", "constant"))
-        _one_of("dominance_level", self.dominance_level, ("pixel", "class"))
+        _one_of("dominance_level", self.dominance_level, ("pixel", "class", "support"))
         _one_of("warm_up", self.warm_up, ("none", "hold", "maximise"))
+        _one_of("head", self.head, ("method", "pixel", "global", "low_rank"))
         _one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         for name in ("epochs", "batch_size", "width", "depth", "rank"):
             _at_least(name, getattr(self, name), 1)
@@ -91,6 +95,8 @@ class ExperimentConfig:
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         for name in ("trace_weight", "dominance_weight", "weight_decay", "warm_up_epochs"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("edge_weight", "dominance_support"):
             _at_least(name, getattr(self, name), 0)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a positive number")

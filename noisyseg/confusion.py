@@ -22,7 +22,13 @@ def at_least_single(x: Tensor) -> Tensor:
 
 
 class Confusion(ABC):
-    """Confusion matrices of a batch: (batch, annotator, reported, true, *space)."""
+    """Confusion matrices of a batch: (batch, annotator, reported, true, *space).
+
+    `by_pixel`: whether the matrices differ from pixel to pixel, so that they could explain
+    every label without the truth.
+    """
+
+    by_pixel = True
 
     @abstractmethod
     def log_likelihood(
@@ -42,9 +48,13 @@ class Confusion(ABC):
         """A·p, what each annotator is expected to write (`noisy_probs`)."""
         return (self.dense() * probs[:, None, None]).sum(3)
 
+    def diagonal(self) -> Float[Tensor, "batch annotator true *space"]:
+        """A[j, j] at each pixel: how often an annotator reports j where it is true."""
+        return self.dense().diagonal(dim1=2, dim2=3).movedim(-1, 2)
+
     def trace(self) -> Float[Tensor, "batch annotator *space"]:
         """tr A at each pixel; 1 where a matrix ignores the truth, L where it copies it."""
-        return self.dense().diagonal(dim1=2, dim2=3).sum(-1)
+        return self.diagonal().sum(2)
 
     def mean_dense(self) -> Float[Tensor, "batch reported true *space"]:
         """Mean matrix over annotators at each pixel."""
@@ -71,8 +81,8 @@ class PixelConfusion(Confusion):
     def dense(self) -> Tensor:
         return self.log_dense.exp()
 
-    def trace(self) -> Tensor:
-        return self.log_dense.diagonal(dim1=2, dim2=3).exp().sum(-1)
+    def diagonal(self) -> Tensor:
+        return self.log_dense.diagonal(dim1=2, dim2=3).exp().movedim(-1, 2)
 
 
 class DenseConfusion(PixelConfusion):
@@ -96,6 +106,8 @@ class DenseConfusion(PixelConfusion):
 class GlobalConfusion(Confusion):
     """One matrix an annotator for all pixels, from log A (annotator, reported, true)."""
 
+    by_pixel = False
+
     def __init__(
         self, log_table: Float[Tensor, "annotator reported true"], batch: int, space: Space
     ) -> None:
@@ -117,8 +129,8 @@ class GlobalConfusion(Confusion):
     def apply(self, probs: Tensor) -> Tensor:
         return torch.einsum("rij,bj...->bri...", self.log_table.exp(), probs)
 
-    def trace(self) -> Tensor:
-        return self._spread(self.log_table.diagonal(dim1=1, dim2=2).exp().sum(-1))
+    def diagonal(self) -> Tensor:
+        return self._spread(self.log_table.diagonal(dim1=1, dim2=2).exp())
 
     def mean_dense(self) -> Tensor:
         return self._spread(self.log_table.exp().mean(0))
@@ -156,8 +168,8 @@ class LowRankConfusion(Confusion):
         seen = (self.right * probs[:, None, None]).sum(3, keepdim=True)
         return (self.left * seen).sum(2) + self.scale * probs[:, None]
 
-    def trace(self) -> Tensor:
-        return (self.left * self.right).sum((2, 3)) + self.scale.sum(2)
+    def diagonal(self) -> Tensor:
+        return (self.left * self.right).sum(2) + self.scale
 
     def dense(self) -> Tensor:
         outer = torch.einsum("brki...,brkj...->brij...", self.left, self.right)

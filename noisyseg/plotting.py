@@ -247,23 +247,3 @@ def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) ->
         axis.set(xlabel="epoch", ylabel=label)
     axes[0, 0].legend()
     return figure
-
-
-def against(
-    data: pd.DataFrame, x: str, metrics: Mapping[str, str], xlabel: str, log: bool = True
-) -> Figure:
-    """Metrics over a config column `x`: a panel a metric, a line a labelling, a dot a seed."""
-    figure, axes = plt.subplots(
-        1, len(metrics), figsize=(3.6 * len(metrics), 2.6), squeeze=False, layout="tight"
-    )
-    for axis, (metric, label) in zip(axes[0], metrics.items(), strict=True):
-        rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
-        for (labelling, part), colour in zip(
-            rows.groupby("labelling"), ("#117a53", "#e1702c", "#2e86c1"), strict=False
-        ):
-            mean = part.groupby(x).value.mean()
-            axis.plot(mean.index, mean, color=colour, label=labelling)
-            axis.plot(part[x], part.value, "o", color=colour, ms=3.5, alpha=0.6)
-        axis.set(xlabel=xlabel, ylabel=label, xscale="log" if log else "linear")
-    axes[0, 0].legend(title="labelling")
-    return figure

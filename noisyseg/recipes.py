@@ -95,11 +95,8 @@ def build_model(
     `known`: (annotator, reported, true) for the oracle; without it the identity stands in
     until a state dict is loaded.
     """
-    head, classes, annotators = (
-        METHODS[cfg.method].head,
-        len(shape["classes"]),
-        len(shape["annotators"]),
-    )
+    head = METHODS[cfg.method].head if cfg.head == "method" else cfg.head
+    classes, annotators = len(shape["classes"]), len(shape["annotators"])
     known = torch.eye(classes).repeat(annotators, 1, 1) if known is None else known
 
     def network() -> models.SegmentationModel:
@@ -132,6 +129,18 @@ def objective(cfg: ExperimentConfig) -> Objective:
     if kind == "released":
         return lambda out, batch, epoch: losses.released_loss(
             out.logits.log_softmax(1), out.confusion, batch["labels"], trace_weight(cfg, epoch)
+        )
+    if cfg.dominance_level == "support":
+        return lambda out, batch, epoch: losses.dominant_loss(
+            out.logits,
+            out.confusion,
+            batch["labels"],
+            batch["image"],
+            trace_weight=trace_weight(cfg, epoch),
+            dominance_weight=cfg.dominance_weight,
+            dominance_support=cfg.dominance_support,
+            edge_weight=cfg.edge_weight,
+            from_logits=True,
         )
     return lambda out, batch, epoch: losses.disentangling_loss(
         out.logits,

@@ -7,6 +7,7 @@ Degrees are pixels: passes of a dilation or erosion with the direct neighbours (
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import islice
@@ -179,21 +180,34 @@ def simulate_labels(
     Every mask has its own generator, seeded by (seed, image id, annotator), so labels do
     not depend on order, on subsets or on the other annotators. `degrees` gives a degree in
     pixels or keyword arguments by annotator, e.g. {"over": 3, "wrong": {"fractures": 5}}.
+    A name may carry its degree and a number to tell equals apart: "over@2.5", "wrong@1#2".
     Raises ValueError for unknown annotators or options and a truth that is not class indices.
     """
-    _check(truth, image_ids, [*annotators, *(degrees or {})])
-    options = {name: _options(name, (degrees or {}).get(name, {})) for name in annotators}
+    degrees = degrees or {}
+    _check(truth, image_ids, [*annotators, *degrees])
+    options = {name: _options(name, degrees.get(name, _named(name)[1])) for name in annotators}
     labels = np.empty((len(truth), len(annotators), *truth.shape[1:]), np.int8)
     for n, image_id in enumerate(image_ids):
         for r, name in enumerate(annotators):
             rng = generator(seed, image_id, name)
-            labels[n, r] = ANNOTATORS[name](truth[n], rng, **options[name])
+            labels[n, r] = ANNOTATORS[_named(name)[0]](truth[n], rng, **options[name])
     return labels
 
 
+def _named(name: str) -> tuple[str, Mapping[str, float]]:
+    """The kind of annotator and the degree in a name: "over@2.5#2" -> "over", 2.5 px."""
+    found = re.fullmatch(r"(\w+)(?:@(\d+(?:\.\d*)?))?(?:#\d+)?", name)
+    if found is None or found[1] not in ANNOTATORS:
+        raise ValueError(
+            f"unknown annotators [{name!r}]; allowed: {', '.join(ANNOTATORS)}, with a degree and "
+            'a number where wanted ("over@2.5", "wrong@1#2")'
+        )
+    return found[1], {} if found[2] is None else {"degree_px": float(found[2])}
+
+
 def _check(truth: ndarray, image_ids: Sequence[str] | ndarray, names: Sequence[str]) -> None:
-    if unknown := [name for name in names if name not in ANNOTATORS]:
-        raise ValueError(f"unknown annotators {unknown}; allowed: {', '.join(ANNOTATORS)}")
+    for name in names:
+        _named(name)
     if len(truth) != len(image_ids):
         raise ValueError(f"{len(truth)} masks but {len(image_ids)} image ids: give one for each")
     if truth.dtype.kind not in "iu":
@@ -204,7 +218,7 @@ def _check(truth: ndarray, image_ids: Sequence[str] | ndarray, names: Sequence[s
 
 def _options(annotator: str, given: int | float | Mapping[str, Any]) -> dict[str, Any]:
     options = dict(given) if isinstance(given, Mapping) else {"degree_px": given}
-    allowed = [*signature(ANNOTATORS[annotator]).parameters][2:]
+    allowed = [*signature(ANNOTATORS[_named(annotator)[0]]).parameters][2:]
     if unknown := [name for name in options if name not in allowed]:
         raise ValueError(f"annotator {annotator!r} has no {unknown}; allowed: {allowed or 'none'}")
     return options

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from noisyseg import results, tables
 from noisyseg.config import PROFILES, SEEDS, ExperimentConfig
 from noisyseg.methods import METHODS
+from noisyseg.studies import STUDIES
 from noisyseg.train import run
 
 LABELLINGS = ("dense", "one")
@@ -93,10 +94,15 @@ def table_configs(
     ]
 
 
+def study_configs(experiment: str, profile: str) -> list[ExperimentConfig]:
+    """The configs of an ablation, each once."""
+    return list(dict.fromkeys(STUDIES[experiment](profile, SEEDS[profile])))
+
+
 def main() -> None:
     """Command line: train what is missing of a table and export it."""
     parser = argparse.ArgumentParser(prog="python -m noisyseg.sweeps", description=main.__doc__)
-    parser.add_argument("experiment", help="mnist, …; also the name of the prepared data set")
+    parser.add_argument("experiment", help=f"a data set (mnist, …), or {', '.join(STUDIES)}")
     parser.add_argument("--profile", choices=PROFILES, default="smoke")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(
@@ -106,7 +112,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--scheduler", help="address of a running Dask scheduler instead")
     args = parser.parse_args()
-    configs = table_configs(args.experiment, args.profile, args.methods, args.labelling, args.seeds)
+    if args.experiment in STUDIES:
+        configs = study_configs(args.experiment, args.profile)
+    else:
+        configs = table_configs(
+            args.experiment, args.profile, args.methods, args.labelling, args.seeds
+        )
     runs = sweep(configs, args.workers, args.scheduler, export=True)
     print(f"{len(runs)} runs exported to {tables.export(runs)}")
 

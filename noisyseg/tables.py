@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from noisyseg import studies
 from noisyseg.paths import figures_root
 from noisyseg.results import Run, read_values, replacing, write_csv
 
@@ -24,14 +25,14 @@ KEY = ["experiment", "dataset", "profile", "labelling", "method", "seed"]
 BEST_FIRST = ("full", "reduced", "smoke")
 
 
-def table(runs: Iterable[Run], extra: Iterable[str] = ()) -> pd.DataFrame:
-    """The runs' metrics in the exported columns; `extra` names config fields to append."""
-    parts = []
+def table(runs: Iterable[Run]) -> pd.DataFrame:
+    """The runs' metrics in the exported columns, then those that `studies` adds."""
+    parts, extra = [], {}
     for run in runs:
         cfg = run.config
         fixed = {c: getattr(cfg, c) for c in KEY} | {"dataset": Path(cfg.dataset).name}
         fixed |= {"origin": run.provenance["origin"], "digest": run.path.name[-8:]}
-        fixed |= {name: getattr(cfg, name) for name in extra}
+        fixed |= (extra := studies.columns(cfg))
         parts.append(pd.concat([run.metrics, _validation(run)]).assign(**fixed))
     # No value: a column of a matrix that never occurred, e.g. STAPLE of blank masks.
     return pd.concat(parts, ignore_index=True)[[*COLUMNS, *extra]].dropna(subset="value")
@@ -46,14 +47,14 @@ def _validation(run: Run) -> pd.DataFrame:
     return pd.DataFrame([row | {"value": run.history.val_loss.iloc[-1], "n_images": count}])
 
 
-def export(runs: Iterable[Run], extra: Iterable[str] = ()) -> Path:
+def export(runs: Iterable[Run]) -> Path:
     """Write `figures/source_data/<experiment>.<profile>.csv`, keeping rows of other runs.
 
-    Rows are replaced by key (labelling, method, seed and the `extra` fields), so tables
+    Rows are replaced by key (labelling, method, seed and the study's columns), so tables
     grow with a sweep. Returns the path.
     """
-    runs, extra = list(runs), list(extra)
-    new = table(runs, extra)
+    runs = list(runs)
+    new, extra = table(runs), list(studies.columns(runs[0].config))
     name = f"{runs[0].config.experiment}.{runs[0].config.profile}.csv"
     path = figures_root() / "source_data" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,25 @@ def source_exhibits(
             name, field_name = key.split("/")
             exhibits.setdefault(name, {})[field_name] = array
     return exhibits
+
+
+def export_histories(runs: Mapping[str, Run]) -> Path:
+    """Write the training curves of some runs as `<experiment>.<profile>.history.csv`.
+
+    One row an epoch with the columns of `Run.history` behind `name`, the key of `runs`.
+    """
+    cfg = next(iter(runs.values())).config
+    path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.history.csv"
+    parts = [run.history.assign(name=name) for name, run in runs.items()]
+    table = pd.concat(parts, ignore_index=True)
+    write_csv(path, table[["name", *(c for c in table if c != "name")]])
+    return path
+
+
+def source_histories(experiment: str, profile: str | None = None) -> dict[str, pd.DataFrame]:
+    """What `export_histories` wrote, by name, from the best profile present."""
+    table = pd.read_csv(_best(experiment, profile, "history.csv"))
+    return {name: part for name, part in table.groupby("name", sort=False)}
 
 
 def save_figure(figure: Any, name: str, profile: str) -> Path:

@@ -7,6 +7,7 @@ Epochs are fixed in advance: nothing is selected by looking at the truth.
 
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from noisyseg import fusion, recipes, results
+from noisyseg import diagnostics, fusion, recipes, results
 from noisyseg.config import ExperimentConfig
 from noisyseg.data import SegmentationDataset, TrainingView, collate, load_dataset
 from noisyseg.methods import METHODS
@@ -31,6 +32,10 @@ OnEpoch = Callable[[dict[str, float]], bool | None]
 
 class TrainingStopped(Exception):
     """Raised when `on_epoch` asked to stop; the checkpoint stays, the next call resumes."""
+
+
+class SwapWarning(UserWarning):
+    """Training ended outside the dominant set, as far as one can see without the truth."""
 
 
 def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None) -> results.Run:
@@ -144,6 +149,10 @@ def fit(
             _save_checkpoint(checkpoint, model, optimiser, schedule, history)
         if on_epoch is not None and on_epoch(row) and epoch + 1 < cfg.epochs:
             raise TrainingStopped(f"stopped after epoch {epoch + 1} of {cfg.epochs}")
+    if METHODS[cfg.method].head in ("pixel", "global", "low_rank"):
+        matrices = cfg.dominance_weight == 0 or cfg.dominance_level != "support"
+        if message := diagnostics.warning(history[-1], needs_matrices=matrices):
+            warnings.warn(f"{cfg.method}: {message}", SwapWarning, stacklevel=2)
     return pd.DataFrame(history), fabric.device
 
 
@@ -208,14 +217,16 @@ def _flipped(batch: dict[str, Tensor], coin: torch.Generator) -> dict[str, Tenso
 @torch.no_grad()
 def _validate(model: nn.Module, batches: Any) -> dict[str, float]:
     model.eval()
-    loss, trace, seen = 0.0, 0.0, 0
+    sums: dict[str, float] = {}
+    seen = 0
     for batch in batches:
         out, n = model(batch["image"]), len(batch["image"])
-        loss += float(recipes.validation_loss(out, batch)) * n
-        trace += 0.0 if out.confusion is None else float(out.confusion.trace().mean()) * n
+        row = {"val_loss": float(recipes.validation_loss(out, batch))}
+        if out.confusion is not None:
+            row |= diagnostics.watch(out.confusion, out.logits.softmax(1))
+        sums = {name: sums.get(name, 0.0) + value * n for name, value in row.items()}
         seen += n
-    row = {"val_loss": loss / seen}
-    return row if out.confusion is None else row | {"mean_trace": trace / seen}
+    return {name: total / seen for name, total in sums.items()}
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ EVERY_PY = SOURCES + sorted(
 LEVELS = [
     "paths checks methods confusion",
     "config simulate fusion metrics models prob_unet losses diagnostics plotting subsets",  # L0
-    "data results scorecard",  # L1
+    "data results scorecard studies charts",  # L1
     "recipes tables",
     "train verdicts",  # L2
     "sweeps widgets report",  # L3
@@ -40,6 +40,7 @@ DRAWS = {
     "tables",
     "verdicts",
     "plotting",
+    "charts",
     "paths",
 }  # all that notebooks 90 and 91 may import
 
@@ -204,7 +205,8 @@ def lines_of_code(path):
 
 
 def test_the_library_is_thin():
-    assert sum(map(lines_of_code, LIBRARY)) < 2500
+    # 2,500 before studies, charts and diagnostics were rooms of their own.
+    assert sum(map(lines_of_code, LIBRARY)) < 3100
 
 
 def test_functions_are_short():

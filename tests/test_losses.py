@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from noisyseg import losses
-from noisyseg.confusion import PixelConfusion
+from noisyseg.confusion import GlobalConfusion, PixelConfusion
 
 BATCH, R, L, SPACE = 3, 4, 3, (5, 4)
 
@@ -197,3 +198,136 @@ def test_cuda_gives_the_cpus_loss_and_gradient(batch):
         loss.backward()
         values.append((loss.detach().cpu(), x.grad.cpu()))
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-5)
+
+
+def dominant_terms(log_probs, confusion, labels, image, support):
+    """The four terms of `dominant_loss`, a pixel at a time; two space axes."""
+    probs, dense = log_probs.exp().double().numpy(), confusion.dense().double().numpy()
+    labels, image = labels.numpy(), image.double().numpy()
+    noisy = np.einsum("nrijyx,njyx->nriyx", dense, probs)
+    mean = noisy.mean(1)
+    votes = np.zeros(R)
+    for r in range(R):
+        matrix = np.zeros((L, L))
+        for i, j in np.ndindex(L, L):
+            matrix[i, j] = (noisy[:, r, i] * mean[:, j]).sum() / mean[:, j].sum()
+        votes[r] = np.clip((np.trace(matrix) - 1) / (L - 1) / 0.1, 1e-6, 1)
+    votes /= votes.sum()
+    support_sum, trace, edges, contrast = 0.0, np.zeros(labels.shape), 0.0, []
+    for n, y, x in np.ndindex(BATCH, *SPACE):
+        vote = sum(votes[r] * noisy[n, r, :, y, x] for r in range(R))
+        kept = vote >= min(vote.max(), support)
+        support_sum -= math.log(probs[n, kept, y, x].sum())
+        for r in range(R):
+            diagonal = np.diag(dense[n, r, :, :, y, x])
+            trace[n, r, y, x] = ((1 - probs[n, :, y, x]) * ~kept * diagonal).sum()
+        for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
+            if 0 <= y + dy < SPACE[0] and 0 <= x + dx < SPACE[1]:
+                difference = ((image[n, :, y, x] - image[n, :, y + dy, x + dx]) ** 2).sum()
+                differ = 1 - probs[n, :, y, x] @ probs[n, :, y + dy, x + dx]
+                contrast.append(((dy, dx), difference, differ / math.hypot(dy, dx)))
+    scale = 2 * np.mean([c for _, c, _ in contrast])
+    for step in {s for s, _, _ in contrast}:
+        edges += np.mean([w * math.exp(-c / scale) for s, c, w in contrast if s == step])
+    pairs = [(n, r) for n, r in np.ndindex(BATCH, R) if (labels[n, r] >= 0).any()]
+    free = np.mean([trace[n, r][labels[n, r] >= 0].mean() for n, r in pairs])
+    return support_sum / (BATCH * math.prod(SPACE)), free, edges
+
+
+@pytest.mark.parametrize("support", [0.2, 0.3, 0.5])
+def test_the_dominant_loss_is_the_sum_of_its_terms_pixel_by_pixel(batch, support):
+    logits, confusion, labels = batch
+    image = torch.rand(BATCH, 2, *SPACE)
+    log_probs = logits.log_softmax(1)
+    barrier, free, edges = dominant_terms(log_probs, confusion, labels, image, support)
+    ours = losses.dominant_loss(
+        logits, confusion, labels, image, trace_weight=0.7, dominance_weight=2.0,
+        dominance_support=support, edge_weight=0.4,
+    )  # fmt: skip
+    expected = slow_loss(logits, confusion, labels, 0.0) + 0.7 * free + 2 * barrier + 0.4 * edges
+    assert float(ours) == pytest.approx(expected, rel=1e-5)
+
+
+def test_neither_likelihood_nor_trace_moves_the_truth(batch):
+    logits, confusion, labels = batch
+    logits.requires_grad_()
+    image = torch.rand(BATCH, 1, *SPACE)
+    for weight in (0.0, 2.0):
+        loss = losses.dominant_loss(
+            logits, confusion, labels, image, trace_weight=weight, dominance_weight=0.0,
+            edge_weight=0.0,
+        )  # fmt: skip
+        assert torch.autograd.grad(loss, logits, allow_unused=True)[0].abs().max() == 0
+
+
+def swapped_and_right():
+    """Five annotators, of whom four write class 1 in the left half; two ways to explain it."""
+    truth = torch.zeros(1, 4, 6, dtype=torch.int64)
+    truth[:, :, :3] = 1
+    labels = truth.repeat(5, 1, 1)[None].clone()
+    labels[0, 4] = 0  # one never sees class 1
+    one_hot = F.one_hot(labels, 2).movedim(-1, 2).float()  # (batch, annotator, reported, *space)
+    dense = one_hot[:, :, :, None].repeat(1, 1, 1, 2, 1, 1) * 0.98 + 0.01
+    logits = 8.0 * (2 * truth - 1)
+    right = torch.stack((-logits, logits), 1).float()
+    return right, PixelConfusion(dense.log()), labels
+
+
+def test_the_swap_explains_the_labels_as_well_but_costs_more_at_every_trace_weight():
+    right, confusion, labels = swapped_and_right()
+    image = labels[:, :1].float()
+    for weight in (0.0, 0.1, 0.7, 2.0):
+        costs = [
+            losses.disentangling_loss(x, confusion, labels, trace_weight=weight)
+            for x in (right, right.flip(1))
+        ]
+        torch.testing.assert_close(*costs)  # Eq. 4 cannot tell them apart
+        ours = [
+            losses.dominant_loss(x, confusion, labels, image, trace_weight=weight)
+            for x in (right, right.flip(1))
+        ]
+        assert ours[1] > ours[0] + 5
+
+
+def test_who_writes_one_class_everywhere_has_no_vote():
+    _, confusion, labels = swapped_and_right()
+    reported = F.one_hot(labels, 2).movedim(-1, 2).float()
+    vote = losses.informed_vote(reported)
+    torch.testing.assert_close(vote[:, 1], labels[:, 0].float(), atol=1e-4, rtol=0)
+
+
+def test_where_nobody_is_informed_all_vote_alike():
+    reported = torch.zeros(2, 3, 2, 4, 4)
+    reported[:, :, 0] = 1
+    assert losses.informed_vote(reported)[:, 0].allclose(torch.ones(2, 4, 4))
+
+
+def test_without_a_class_of_enough_support_the_largest_counts():
+    vote = torch.tensor([0.26, 0.25, 0.25, 0.24]).view(1, 4, 1, 1)
+    assert losses.supported(vote, 0.3).flatten().tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("space", [(6, 5), (4, 5, 3)], ids=["2-D", "3-D"])
+def test_a_boundary_is_cheaper_along_an_edge_of_the_image(space):
+    image = torch.zeros(1, 1, *space)
+    image[:, :, :3] = 7.0  # a step after the third row, in any unit
+
+    def cost(rows):
+        probs = torch.zeros(1, 2, *space)
+        probs[:, 1, :rows] = 1
+        probs[:, 0] = 1 - probs[:, 1]
+        return losses.edge_penalty(probs, image)
+
+    assert cost(3) < 0.2 * cost(2) and cost(0) == 0
+    assert losses.edge_penalty(torch.rand(1, 2, *space), image * 0).isfinite()  # a constant image
+
+
+def test_matrices_shared_by_all_pixels_need_the_likelihood_to_move_the_truth(batch):
+    logits, _, labels = batch
+    logits.requires_grad_()
+    table = torch.randn(R, L, L).log_softmax(1)
+    shared = GlobalConfusion(table, BATCH, SPACE)
+    loss = losses.dominant_loss(
+        logits, shared, labels, torch.rand(BATCH, 1, *SPACE), dominance_weight=0.0, edge_weight=0.0
+    )
+    assert torch.autograd.grad(loss, logits)[0].abs().max() > 0

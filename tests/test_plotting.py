@@ -85,12 +85,3 @@ def test_curves_skip_what_a_method_does_not_have():
     history = pd.DataFrame({"epoch": [1, 2], "val_loss": [1.0, 0.5]})
     figure = plotting.curves({"mode": history}, {"val_loss": "loss", "mean_trace": "trace"})
     assert [len(axis.lines) for axis in figure.axes] == [1, 0]
-
-
-def test_against_draws_the_mean_over_seeds():
-    data = pd.DataFrame(
-        {"trace_weight": [0.1, 0.1, 1.0], "value": [0.2, 0.4, 0.9], "labelling": "dense"}
-    ).assign(metric="dice", annotator="all", **{"class": "all"})
-    axis = plotting.against(data, "trace_weight", {"dice": "Dice"}, "λ").axes[0]
-    assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.9])
-    assert axis.get_xscale() == "log"

@@ -41,8 +41,23 @@ def test_a_table_grows_and_replaces_by_key(tiny_folder, figures):
 
 
 def test_ablations_append_their_columns(tiny_folder, figures):
-    tables.export(runs(tiny_folder), extra=["trace_weight"])
-    assert list(tables.source_data("tiny").columns) == [*tables.COLUMNS, "trace_weight"]
+    cfgs = [r.config.replace(experiment="ablation_annotators") for r in runs(tiny_folder)]
+    tables.export([ns.run(cfg) for cfg in cfgs])
+    tables.export([ns.run(cfgs[0])])  # again: replaced, not doubled
+    data = tables.source_data("ablation_annotators")
+    assert list(data.columns) == [*tables.COLUMNS, "n_annotators"]
+    assert not data.duplicated([*tables.KEY, "n_annotators", "metric", "class", "annotator"]).any()
+
+
+def test_training_curves_come_back_by_name(tiny_folder, figures):
+    cfg = ns.ExperimentConfig.preset(
+        "tiny", "smoke", "mode", dataset=str(tiny_folder), epochs=2, width=4, depth=2
+    )
+    run = ns.run(cfg)
+    tables.export_histories({"a": run, "b": run})
+    back = tables.source_histories("tiny")
+    assert list(back) == ["a", "b"]
+    pd.testing.assert_frame_equal(back["a"].drop(columns="name"), run.history)
 
 
 def test_the_best_profile_wins(figures):

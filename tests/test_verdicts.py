@@ -64,18 +64,52 @@ def test_every_claim_names_rows_that_exist():
     assert all({c.better, c.worse} <= METHODS.keys() for c in verdicts.MNIST_CLAIMS)
 
 
-def by_weight(values):
+def study(values, **fixed):
+    """Rows of Dice by seed: {(name of a column, its value, …): values}."""
     rows = [
-        {"seed": seed, "trace_weight": weight, "value": value}
-        for weight, line in values.items()
+        {"seed": seed, "value": value, **dict(zip(key[::2], key[1::2], strict=True))}
+        for key, line in values.items()
         for seed, value in enumerate(line)
     ]
-    fixed = dict(labelling="dense", metric="dice", annotator="all", origin="real", profile="full")
-    return pd.DataFrame(rows).assign(**fixed, **{"class": "all"})
+    common = dict(metric="dice", annotator="all", origin="real", profile="full", experiment="e")
+    return pd.DataFrame(rows).assign(**(common | fixed), **{"class": "all"})
+
+
+def by_weight(low, high):
+    fixed = dict(labelling="dense", annotator_set="five", start="near identity", method="trace")
+    values = {("trace_weight", 0.1): low, ("trace_weight", 0.7): high}
+    return study(values, warm_up="maximise 1", **fixed)
 
 
 def test_a_weight_that_matters_is_not_the_same():
-    same = by_weight({0.1: [0.9, 0.901, 0.9], 0.7: [0.901, 0.9, 0.9]})
-    other = by_weight({0.1: [0.9, 0.91, 0.9], 0.7: [0.1, 0.12, 0.1]})
-    assert verdicts.judge_weights(same)["verdict"] == "reproduced"
-    assert verdicts.judge_weights(other)["verdict"] == "not reproduced"
+    same = by_weight([0.9, 0.901, 0.9], [0.901, 0.9, 0.9])
+    other = by_weight([0.9, 0.91, 0.9], [0.1, 0.12, 0.1])
+    assert verdicts.weight_verdicts(same)[0]["verdict"] == "reproduced"
+    assert verdicts.weight_verdicts(other)[0]["verdict"] == "not reproduced"
+
+
+def test_losing_less_to_noise_is_a_difference_of_differences():
+    def degree(trace_far, mode_far):
+        values = {
+            ("method", "trace", "noise_degree", 0.5): [0.9, 0.9, 0.91],
+            ("method", "mode", "noise_degree", 0.5): [0.8, 0.81, 0.8],
+            ("method", "trace", "noise_degree", 2.0): trace_far,
+            ("method", "mode", "noise_degree", 2.0): mode_far,
+        }
+        return study(values, annotator_set="five")
+
+    counts = study(
+        {
+            ("method", m, "labelling", k): [v, v + 0.01, v]
+            for m, k, v in (
+                ("trace", "one", 0.8), ("mode", "one", 0.5),
+                ("trace", "dense", 0.9), ("mode", "dense", 0.8),
+            )
+        },
+        n_annotators=5,
+    )  # fmt: skip
+    best, few = verdicts.noise_verdicts(degree([0.88, 0.88, 0.89], [0.5, 0.52, 0.5]), counts)
+    assert (best["verdict"], few["verdict"]) == ("reproduced", "reproduced")
+    assert few["ours"].startswith("+20.0")
+    worst, _ = verdicts.noise_verdicts(degree([0.5, 0.52, 0.5], [0.78, 0.79, 0.78]), counts)
+    assert worst["verdict"] == "not reproduced"

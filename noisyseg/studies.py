@@ -1,0 +1,173 @@
+"""STUDIES: which runs make up each ablation, and the columns its table adds. Pure data.
+
+A study is one experiment of the exported tables (`ablation_trace`, …). Its runs are half as
+long as those of the main tables, so that hundreds of them fit a night on two cores.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from typing import Any
+
+from noisyseg.config import ExperimentConfig
+from noisyseg.methods import METHODS
+
+FIVE = ("good", "over", "under", "wrong", "blank")
+ANNOTATOR_SETS = {
+    "five": FIVE,  # the paper's
+    "four": FIVE[:4],  # the authors' toy
+    "unfaithful": FIVE[1:4],  # nobody is faithful
+}
+# Prefixes of 1, 2, 3, 5, 10 and 20: the same five kinds again and again, at other degrees.
+ROUNDS = ((1.72, 1.3, 1.15), (1.0, 0.7, 0.6), (2.5, 2.0, 2.0), (0.5, 0.4, 0.3))
+POOL = tuple(
+    name
+    for k, (over, under, wrong) in enumerate(ROUNDS)
+    for name in (f"over@{over}", f"under@{under}", f"wrong@{wrong}", f"good#{k}", f"blank#{k}")
+)
+DEGREE_PX = {"over": 1.72, "under": 1.3, "wrong": 1.15}  # the defaults of `simulate`
+TRACE_WEIGHTS = (0.0, 0.001, 0.01, 0.1, 0.3, 0.7, 1.0, 1.5, 2.0)
+NOISE_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
+SIZES = {"reduced": {"epochs": 8, "batch_size": 16, "n_val": 200, "n_test": 1000}}
+STARTS = {"near identity": 3.0, "default": 0.0}
+
+
+def noisy(annotators: Iterable[str], degree: float) -> tuple[str, ...]:
+    """`annotators` with `degree` times their default degree in their names."""
+    return tuple(
+        f"{name}@{round(degree * DEGREE_PX[name], 3):g}" if name in DEGREE_PX else name
+        for name in annotators
+    )
+
+
+def _study(
+    experiment: str, profile: str, methods: Iterable[str], seeds: Iterable[int], **grid: Iterable
+) -> Iterator[ExperimentConfig]:
+    """Every combination of methods, seeds and the fields of `grid`."""
+    fixed = {"dataset": "mnist"} | SIZES.get(profile, {})
+    for seed, method, values in product(seeds, methods, list(product(*grid.values()))):
+        chosen = fixed | dict(zip(grid, values, strict=True))
+        yield ExperimentConfig.preset(experiment, profile, method, seed, **chosen)
+
+
+def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
+    """λ × start × warm-up × loss × annotators: every comparison a reader would ask for."""
+
+    def runs(*methods: str, n: int = seeds, sets: Iterable[str] = ("five",), **grid: Any) -> Any:
+        annotators = [ANNOTATOR_SETS[name] for name in sets]
+        return _study("ablation_trace", profile, methods, range(n), annotators=annotators, **grid)
+
+    if profile == "smoke":
+        yield from runs("clean", "mode")
+        yield from runs("trace", "dominant", trace_weight=(0.0, 0.7))
+        yield from runs("mode", "dominant", sets=("unfaithful",))
+        return
+    many, two, both, few = 10, 2, ("dense", "one"), (0.0, 0.1, 0.7, 2.0)
+    two_sets = ("five", "unfaithful")
+    yield from runs("clean", n=many)
+    yield from runs("mode", n=many, sets=two_sets, labelling=both)
+    yield from runs("mode", sets=("four",))
+    yield from runs("dominant", n=many, sets=("unfaithful",), labelling=both)
+    yield from runs("dominant", n=many, trace_weight=TRACE_WEIGHTS, labelling=both)
+    yield from runs("dominant", n=two, sets=("four", "unfaithful"), trace_weight=few)
+    yield from runs("trace", trace_weight=TRACE_WEIGHTS)
+    yield from runs("trace", trace_weight=few[1:], labelling=("one",))
+    yield from runs("trace", sets=("four", "unfaithful"), trace_weight=(0.01, 0.1, 0.7))
+    yield from runs("trace", trace_weight=few[:3], init_diagonal=(0.0,))
+    yield from runs("trace", trace_weight=(0.1, 0.7), warm_up=("none",))
+    holds = {"warm_up": ("hold", "maximise"), "warm_up_epochs": (3,)}
+    yield from runs("trace", trace_weight=(0.1, 0.7), **holds)
+    yield from runs("released", trace_weight=(0.001, 0.1, 0.7), init_diagonal=(0.0, 3.0))
+    yield from runs("released", n=6, sets=("four",))
+    hinges = {"dominance_weight": (5.0,), "init_diagonal": (3.0,)}
+    for level in ("pixel", "class"):
+        hinges["dominance_level"] = (level,)
+        yield from runs("dominant", n=two, sets=two_sets, trace_weight=few, **hinges)
+    yield from runs("dominant", n=two, sets=two_sets, edge_weight=(0.0, 0.03, 0.3, 1.0))
+    yield from runs("dominant", n=two, sets=two_sets, dominance_support=(0.2, 0.4, 0.5))
+    yield from runs("dominant", n=two, sets=two_sets, init_diagonal=(3.0,), trace_weight=few)
+
+
+def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
+    """Dice and matrices against the degree of the annotators' errors (the paper's Fig. 5)."""
+    few = ("mode", "trace", "dominant")
+    rest = ("mean", "staple", "global_cm", "no_trace", "released", "separate")
+    degrees = NOISE_DEGREES[1:4:2] if profile == "smoke" else NOISE_DEGREES
+    for name in ("five", "unfaithful"):
+        annotators = [noisy(ANNOTATOR_SETS[name], degree) for degree in degrees]
+        n = range(min(2, seeds))
+        yield from _study("ablation_noise", profile, few, n, annotators=annotators)
+        if name == "five" and profile != "smoke":
+            yield from _study("ablation_noise", profile, rest, [0], annotators=annotators)
+    yield from _study("ablation_noise", profile, ("clean",), range(min(2, seeds)))
+
+
+def ablation_annotators(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
+    """The number of annotators of mixed skill, and of labels an image."""
+    brief, few = profile == "smoke", ("mode", "dominant", "trace")
+    labels = ("one", "dense") if brief else ("one", "k2", "k3", "k4", "dense")
+    counts = (1, 3) if brief else (1, 2, 3, 10, 20)  # the paper's annotators stand for 5
+    pools = [POOL[:count] for count in counts]
+    for methods, n in ((few, min(2, seeds)), (("mean", "staple", "no_trace"), 0 if brief else 1)):
+        n = range(n)
+        yield from _study("ablation_annotators", profile, methods, n, labelling=labels)
+        yield from _study("ablation_annotators", profile, methods, n, annotators=pools)
+    yield from _study("ablation_annotators", profile, ("clean",), range(min(2, seeds)))
+
+
+def ablation_confusion(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
+    """Global, per-pixel and low-rank matrices with two classes and with eight."""
+    methods = ("dominant",) if profile == "smoke" else ("dominant", "no_trace")
+    n = range(min(2, seeds))
+    for dataset, ranks in (("mnist", (1, 2)), ("coloured", (1, 2, 8))):
+        yield from _study("ablation_confusion", profile, ("clean", "mode"), n, dataset=[dataset])
+        for head, chosen in {"pixel": (1,), "global": (1,), "low_rank": ranks}.items():
+            grid = {"dataset": [dataset], "head": [head], "rank": chosen}
+            if head == "global":  # one matrix that ignores the truth at the start stays there
+                grid["init_diagonal"] = [3.0]
+            yield from _study("ablation_confusion", profile, methods, n, **grid)
+
+
+STUDIES: dict[str, Callable[[str, int], Iterator[ExperimentConfig]]] = {
+    "ablation_trace": ablation_trace,
+    "ablation_noise": ablation_noise,
+    "ablation_annotators": ablation_annotators,
+    "ablation_confusion": ablation_confusion,
+}
+
+
+def columns(cfg: ExperimentConfig) -> dict[str, Any]:
+    """The columns that the table of `cfg.experiment` has at its end, with the run's values.
+
+    Empty for the tables of the paper. Settings that a method does not have are NaN or
+    "none", so that baselines stand once beside all settings.
+    """
+    of_set = {annotators: name for name, annotators in ANNOTATOR_SETS.items()}
+    degree_of = {
+        noisy(ANNOTATOR_SETS[name], degree): (name, degree)
+        for name, degree in product(("five", "unfaithful"), NOISE_DEGREES)
+    }
+    ours = METHODS[cfg.method].head not in ("none", "known", "separate")
+    dominant = ours and cfg.dominance_weight > 0
+    support = dominant and cfg.dominance_level == "support"
+    missing = float("nan")
+    if cfg.experiment == "ablation_trace":
+        start = {v: k for k, v in STARTS.items()}.get(cfg.init_diagonal, cfg.init_diagonal)
+        return {
+            "annotator_set": of_set.get(cfg.annotators, "other"),
+            "trace_weight": cfg.trace_weight if ours else missing,
+            "start": start if ours else "none",
+            "warm_up": f"{cfg.warm_up} {cfg.warm_up_epochs}" if cfg.warm_up_epochs else "none",
+            "dominance_level": cfg.dominance_level if dominant else "none",
+            "dominance_weight": cfg.dominance_weight if dominant else missing,
+            "dominance_support": cfg.dominance_support if support else missing,
+            "edge_weight": cfg.edge_weight if support else missing,
+        }
+    if cfg.experiment == "ablation_noise":
+        name, degree = degree_of.get(cfg.annotators, ("other", missing))
+        return {"annotator_set": name, "noise_degree": degree}
+    if cfg.experiment == "ablation_annotators":
+        return {"n_annotators": len(cfg.annotators)}
+    if cfg.experiment == "ablation_confusion":
+        head = METHODS[cfg.method].head if cfg.head == "method" else cfg.head
+        return {"head": head, "rank": cfg.rank if head == "low_rank" else missing}
+    return {}

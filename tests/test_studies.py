@@ -1,0 +1,74 @@
+"""Studies: every run of a table has its own key, names mean what they say, columns fit."""
+
+import math
+
+import pytest
+
+from noisyseg import studies, sweeps, tables
+from noisyseg.simulate import ANNOTATORS, simulate_labels
+
+
+@pytest.mark.parametrize("profile", ["smoke", "reduced"])
+@pytest.mark.parametrize("experiment", studies.STUDIES)
+def test_every_run_has_its_own_row(experiment, profile):
+    configs = sweeps.study_configs(experiment, profile)
+    keys = [
+        (*(getattr(c, k) for k in tables.KEY), str(studies.columns(c))) for c in configs
+    ]  # NaN is no key, its text is
+    assert len(set(keys)) == len(keys) == len(configs) > 5
+    assert {c.experiment for c in configs} == {experiment}
+
+
+@pytest.mark.parametrize("experiment", studies.STUDIES)
+def test_bounds_and_ours_stand_in_every_study(experiment):
+    methods = {c.method for c in sweeps.study_configs(experiment, "reduced")}
+    assert {"clean", "mode", "dominant"} <= methods
+
+
+def test_a_study_knows_every_annotator_set_it_uses():
+    for experiment in ("ablation_trace", "ablation_noise"):
+        for cfg in sweeps.study_configs(experiment, "reduced"):
+            if cfg.method != "clean":
+                assert studies.columns(cfg)["annotator_set"] in studies.ANNOTATOR_SETS
+
+
+def test_ours_is_tried_at_every_trace_weight_with_ten_seeds():
+    seeds = {}
+    for cfg in sweeps.study_configs("ablation_trace", "reduced"):
+        own = studies.columns(cfg)
+        if cfg.method == "dominant" and own["annotator_set"] == "five":
+            seeds.setdefault((cfg.labelling, cfg.trace_weight), set()).add(cfg.seed)
+    for labelling in ("dense", "one"):
+        for weight in studies.TRACE_WEIGHTS:
+            assert len(seeds[labelling, weight]) >= 10
+
+
+def test_the_pool_has_twenty_different_annotators_and_begins_with_the_papers_kinds():
+    assert len(set(studies.POOL)) == 20
+    kinds = {name.split("@")[0].split("#")[0] for name in studies.POOL[:5]}
+    assert kinds == set(studies.FIVE) <= ANNOTATORS.keys()
+
+
+def test_degree_one_writes_nearly_what_the_plain_names_write():
+    import numpy as np
+
+    truth = np.zeros((6, 20, 20), int)
+    truth[:, 6:14, 5:15] = 1
+    ids = [str(k) for k in range(6)]
+    plain = simulate_labels(truth, ids, studies.ANNOTATOR_SETS["unfaithful"], 0)
+    named = simulate_labels(truth, ids, studies.noisy(studies.ANNOTATOR_SETS["unfaithful"], 1), 0)
+    area = [x.sum((0, 2, 3)) / truth.sum() for x in (plain, named)]
+    assert area[0] == pytest.approx(area[1], rel=0.1)  # other random patches, equal degree
+    none = simulate_labels(truth, ids, ("over@0", "under@0"), 0)
+    assert (none == truth[:, None]).all()
+
+
+def test_columns_do_not_claim_settings_a_baseline_lacks():
+    own = {c.method: studies.columns(c) for c in sweeps.study_configs("ablation_trace", "smoke")}
+    assert math.isnan(own["mode"]["trace_weight"]) and own["mode"]["start"] == "none"
+    assert own["dominant"]["dominance_level"] == "support"
+    assert own["trace"]["start"] == "near identity" and own["trace"]["dominance_level"] == "none"
+
+
+def test_the_tables_of_the_paper_have_no_further_columns():
+    assert studies.columns(sweeps.table_configs("mnist", "smoke")[0]) == {}
