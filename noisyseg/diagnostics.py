@@ -19,7 +19,7 @@ from noisyseg.confusion import Confusion
 OUTVOTED = 0.5  # more than half of the pixels against the annotators: no boundary effect
 IGNORANT = 0.9  # share of pixels whose mean trace is within TRACE_NEAR_ONE of 1
 TRACE_NEAR_ONE = 0.05
-VANISHED = 1e-4  # a class with less than this share of all pixels
+VANISHED = 1e-5  # a class predicted at less than this share of all pixels; lesions are small
 
 
 def vote_shares(
@@ -170,14 +170,13 @@ def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> di
     `mean_trace` (L faithful, 1 ignorant, 0 swapped); `off_pixel`: share of pixels where the
     annotators together are not expected to report the predicted class; `class_margin`: the
     least lead of a diagonal in the mean matrix over the pixels of each predicted class;
-    `ignorant`: share of pixels whose mean trace is near 1; `smallest_class`: the smallest
-    mean probability of a class.
+    `ignorant`: share of pixels whose mean trace is near 1; `smallest_class`: the share of
+    pixels at which the rarest class is predicted.
     """
     mean, trace = confusion.mean_dense(), confusion.trace().mean(1)
     predicted = probs.argmax(1)
     index = predicted[:, None, None].expand(-1, mean.shape[1], 1, *probs.shape[2:])
     column = mean.gather(2, index).squeeze(2)  # what is reported where this class is predicted
-    size = probs.mean((0, *range(2, probs.dim())))
     chosen = torch.nn.functional.one_hot(predicted.flatten(1), probs.shape[1]).movedim(-1, 1)
     summed = torch.einsum("bijx,bjx->ij", mean.flatten(3), chosen.to(mean.dtype))
     share = chosen.float().mean((0, 2))
@@ -186,7 +185,7 @@ def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> di
         "off_pixel": float((column.argmax(1) != predicted).float().mean()),
         "class_margin": float(_leads(summed / summed.sum(0).clamp_min(1e-12))[share > 0].min()),
         "ignorant": float(((trace - 1).abs() < TRACE_NEAR_ONE).float().mean()),
-        "smallest_class": float(size.min()),
+        "smallest_class": float(share.min()),
     }
 
 
@@ -199,16 +198,22 @@ def warning(row: Mapping[str, float], needs_matrices: bool = True) -> str | None
     if "off_pixel" not in row:
         return None
     if row["off_pixel"] > OUTVOTED or row["class_margin"] < 0:
+        remedy = (
+            "Lower trace_weight, or use method='dominant'."
+            if needs_matrices
+            else "Train longer, or look at the annotators with diagnostics.assess."
+        )
         return (
             f"label swap? At {row['off_pixel']:.0%} of the pixels the annotators together are not "
             f"expected to report the predicted class (class-level margin "
             f"{row['class_margin']:.2f}): the confusion matrices left the dominant set. "
-            "Lower trace_weight, or use method='dominant'."
+            + remedy
         )
     if row["smallest_class"] < VANISHED:
         return (
-            f"a class has vanished: its mean probability is {row['smallest_class']:.1e}. Lower "
-            "learning_rate, or hold the trace back at first (warm_up='hold', warm_up_epochs=…)."
+            f"a class has vanished: it is predicted at {row['smallest_class']:.4%} of the pixels, "
+            "as on the way to a label swap. Lower trace_weight or learning_rate, hold the trace "
+            "back at first (warm_up='hold', warm_up_epochs=…), or use method='dominant'."
         )
     if needs_matrices and row["ignorant"] > IGNORANT:
         return (

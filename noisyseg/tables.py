@@ -59,8 +59,8 @@ def export(runs: Iterable[Run]) -> Path:
     path = figures_root() / "source_data" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{name}.lock")):
-        if path.exists():
-            old = read_values(path)
+        old = read_values(path) if path.exists() else new[:0]
+        if list(old) == list(new):  # a table of an older format is written anew from the runs
             key = pd.MultiIndex.from_frame(old[KEY + extra].astype(str))
             gone = key.isin(pd.MultiIndex.from_frame(new[KEY + extra].astype(str)))
             new = pd.concat([old[~gone], new], ignore_index=True)

@@ -35,6 +35,7 @@ def odd_folder(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::noisyseg.train.SwapWarning")  # one epoch finds nothing
 @pytest.mark.parametrize("labelling", ["dense", "one"])
 @pytest.mark.parametrize("method", METHODS)
 def test_three_classes_in_3d_with_missing_labels(method, labelling, odd_folder):

@@ -16,7 +16,7 @@ import torch
 import noisyseg as ns
 from noisyseg import results
 from noisyseg.methods import METHODS
-from noisyseg.train import TrainingStopped
+from noisyseg.train import SwapWarning, TrainingStopped
 
 TRAINED = [name for name, method in METHODS.items() if method.loss != "none"]
 
@@ -179,3 +179,19 @@ def test_sweep_gives_the_same_in_this_process_and_on_dask(tiny_folder, tmp_path,
     assert [r.config for r in there] == configs
     for a, b in zip(here, there, strict=True):
         assert a.path != b.path and a.metrics.equals(b.metrics)
+
+
+SWAPS = dict(trace_weight=2.0, init_diagonal=0.0, epochs=30, learning_rate=2e-2)
+
+
+def test_training_that_ends_in_the_swap_warns_and_records_it(tiny_folder):
+    cfg = config(tiny_folder, "trace", warm_up="none", **SWAPS)
+    with pytest.warns(SwapWarning, match=r"trace: label swap\? At \d+% of the pixels"):
+        run = ns.run(cfg)
+    assert run.history.class_margin.iloc[-1] < 0 and run.value("dice") < 0.1
+    assert {"mean_trace", "off_pixel", "ignorant", "smallest_class"} <= set(run.history)
+
+
+def test_the_dominant_loss_finds_the_truth_with_the_same_settings(tiny_folder):
+    run = ns.run(config(tiny_folder, "dominant", **SWAPS))
+    assert run.history.class_margin.iloc[-1] > 0 and run.value("dice") > 0.8
