@@ -72,24 +72,33 @@ def prediction(
 ) -> Figure:
     """What an objective will choose before any training: a panel for each set of annotators.
 
-    `tables`: `diagnostics.assess` by name of the set. A dot is a candidate truth: across,
-    its mean trace (the objective prefers the left); up, its Dice with the real truth.
-    `chosen[set]` maps what chooses ("no dominance", …) to the candidate it takes.
+    `tables`: `diagnostics.assess` by name of the set, "truth" among the candidates. A dot is
+    a candidate truth: across, its mean trace less that of the real truth (the objective
+    prefers the left); up, its Dice with the real truth. `chosen[set]` maps what chooses
+    ("no dominance", …) to the candidate it takes.
     """
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(3.9 * len(tables), 3.3), sharey=True, squeeze=False, layout="tight"
+        1, len(tables), figsize=(4.1 * len(tables), 3.9), sharey=True, squeeze=False, layout="tight"
     )
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
-        axis.plot(table.trace, table.dice, "o", color="#b8b8b8", ms=5)
+        rows = table.set_index("candidate")
+        across = rows.trace - rows.trace["truth"]
+        axis.axvline(0, color="#dddddd", lw=1, zorder=0)
+        axis.plot(across, rows.dice, "o", color="#999999", ms=4)
         for k, (who, candidate) in enumerate(chosen[name].items()):
-            row = table[table.candidate == candidate].iloc[0]
-            axis.plot(row.trace, row.dice, "o", mfc="none", mec=OTHERS[k], ms=10 + 4 * k, mew=1.8,
-                      label=f"{who}: {candidate}")  # fmt: skip
-        for _, row in table.iterrows():
-            axis.annotate(row.candidate, (row.trace, row.dice), xytext=(4, 3),
-                          textcoords="offset points", fontsize=6, color="#555555")  # fmt: skip
-        axis.set(title=name, xlabel="mean trace (the objective prefers less)", ylim=(-0.06, 1.12))
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7)
+            axis.plot(across[candidate], rows.dice[candidate], "o", mfc="none", mec=OTHERS[k],
+                      ms=10 + 4 * k, mew=1.8, label=f"{who}: {candidate}")  # fmt: skip
+        height = -1.0
+        for candidate, dice in rows.dice.sort_values().items():
+            height = max(height + 0.085, dice)  # names do not overlap
+            axis.annotate(candidate, (across[candidate], dice), xytext=(0.055, height), va="center",
+                          fontsize=7, color="#444444", arrowprops=dict(arrowstyle="-", lw=0.4,
+                          color="#bbbbbb"))  # fmt: skip
+        axis.set_xscale("symlog", linthresh=0.05, linscale=2)
+        axis.set_xticks([-0.5, -0.05, 0, 0.05], ["−0.5", "−0.05", "0", "0.05"])
+        axis.set(title=name, xlabel="mean trace − that of the truth", xlim=(-1.2, 0.5))
+        axis.set_ylim(-0.06, 1.3)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=7.5)
     axes[0, 0].set_ylabel("Dice of the candidate with the truth")
     return figure
 

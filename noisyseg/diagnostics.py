@@ -197,23 +197,22 @@ def warning(row: Mapping[str, float], needs_matrices: bool = True) -> str | None
     """
     if "off_pixel" not in row:
         return None
+    remedy = (
+        "Lower trace_weight, hold it back at first (warm_up='hold', warm_up_epochs=…), or use "
+        "method='dominant'."
+        if needs_matrices
+        else "Train longer, or look at the annotators with diagnostics.assess."
+    )
     if row["off_pixel"] > OUTVOTED or row["class_margin"] < 0:
-        remedy = (
-            "Lower trace_weight, or use method='dominant'."
-            if needs_matrices
-            else "Train longer, or look at the annotators with diagnostics.assess."
-        )
         return (
             f"label swap? At {row['off_pixel']:.0%} of the pixels the annotators together are not "
             f"expected to report the predicted class (class-level margin "
-            f"{row['class_margin']:.2f}): the confusion matrices left the dominant set. "
-            + remedy
+            f"{row['class_margin']:.2f}): the confusion matrices left the dominant set. " + remedy
         )
     if row["smallest_class"] < VANISHED:
         return (
             f"a class has vanished: it is predicted at {row['smallest_class']:.4%} of the pixels, "
-            "as on the way to a label swap. Lower trace_weight or learning_rate, hold the trace "
-            "back at first (warm_up='hold', warm_up_epochs=…), or use method='dominant'."
+            f"as on the way to a label swap. {remedy}"
         )
     if needs_matrices and row["ignorant"] > IGNORANT:
         return (

@@ -75,9 +75,9 @@ class Run:
 
 
 def read_values(path: Path) -> pd.DataFrame:
-    """A table with one row a value; only `value` may be missing (no such thing to measure)."""
+    """A table with one row a value; what is empty is NaN, and nothing else (not "none")."""
     strings = {"digest": str, "class": str, "annotator": str}
-    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""]}, dtype=strings)
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=strings)
 
 
 def run_folder(cfg: ExperimentConfig, fingerprint: str) -> Path:

@@ -89,7 +89,7 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 
 def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """Dice and matrices against the degree of the annotators' errors (the paper's Fig. 5)."""
-    few = ("mode", "trace", "dominant")
+    few = ("mode", "dominant") if profile == "smoke" else ("mode", "trace", "dominant")
     rest = ("mean", "staple", "global_cm", "no_trace", "released", "separate")
     degrees = NOISE_DEGREES[1:4:2] if profile == "smoke" else NOISE_DEGREES
     for name in ("five", "unfaithful"):
@@ -103,7 +103,8 @@ def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 
 def ablation_annotators(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """The number of annotators of mixed skill, and of labels an image."""
-    brief, few = profile == "smoke", ("mode", "dominant", "trace")
+    brief = profile == "smoke"
+    few = ("mode", "dominant") if brief else ("mode", "dominant", "trace")
     labels = ("one", "dense") if brief else ("one", "k2", "k3", "k4", "dense")
     counts = (1, 3) if brief else (1, 2, 3, 10, 20)  # the paper's annotators stand for 5
     pools = [POOL[:count] for count in counts]

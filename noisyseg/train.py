@@ -152,7 +152,8 @@ def fit(
     if METHODS[cfg.method].head in ("pixel", "global", "low_rank"):
         matrices = cfg.dominance_weight == 0 or cfg.dominance_level != "support"
         if message := diagnostics.warning(history[-1], needs_matrices=matrices):
-            warnings.warn(f"{cfg.method}: {message}", SwapWarning, stacklevel=2)
+            # Explicit: the reader's cell is of interest, not a line of this file.
+            warnings.warn_explicit(f"{cfg.method}: {message}", SwapWarning, "noisyseg", 0)
     return pd.DataFrame(history), fabric.device
 
 
