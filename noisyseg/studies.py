@@ -16,6 +16,8 @@ ANNOTATOR_SETS = {
     "five": FIVE,  # the paper's
     "four": FIVE[:4],  # the authors' toy
     "unfaithful": FIVE[1:4],  # nobody is faithful
+    "wide": ("over@2.2", "under@1", "wrong@1.8"),  # nor here, and the majority far too wide
+    "wider": ("over@2.5", "under@1.3", "wrong@2"),
 }
 # Prefixes of 1, 2, 3, 5, 10 and 20: the same five kinds again and again, at other degrees.
 ROUNDS = ((1.72, 1.3, 1.15), (1.0, 0.7, 0.6), (2.5, 2.0, 2.0), (0.5, 0.4, 0.3))
@@ -67,6 +69,8 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("mode", n=many, sets=two_sets, labelling=both)
     yield from runs("mode", sets=("four",))
     yield from runs("dominant", n=many, sets=("unfaithful",), labelling=both)
+    yield from runs("mode", "dominant", n=many, sets=("wide",))
+    yield from runs("mode", "dominant", sets=("wider",))
     yield from runs("dominant", n=many, trace_weight=TRACE_WEIGHTS, labelling=both)
     yield from runs("dominant", n=two, sets=("four", "unfaithful"), trace_weight=few)
     yield from runs("trace", trace_weight=TRACE_WEIGHTS)
@@ -76,6 +80,8 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("trace", trace_weight=(0.1, 0.7), warm_up=("none",))
     holds = {"warm_up": ("hold", "maximise"), "warm_up_epochs": (3,)}
     yield from runs("trace", trace_weight=(0.1, 0.7), **holds)
+    longer = {"warm_up": ("maximise",), "warm_up_epochs": (2, 3, 5)}
+    yield from runs("trace", trace_weight=(0.7,), labelling=both, **longer)
     yield from runs("released", trace_weight=(0.001, 0.1, 0.7), init_diagonal=(0.0, 3.0))
     yield from runs("released", n=6, sets=("four",))
     hinges = {"dominance_weight": (5.0,), "init_diagonal": (3.0,)}
@@ -153,11 +159,12 @@ def columns(cfg: ExperimentConfig) -> dict[str, Any]:
     missing = float("nan")
     if cfg.experiment == "ablation_trace":
         start = {v: k for k, v in STARTS.items()}.get(cfg.init_diagonal, cfg.init_diagonal)
+        warmed = cfg.warm_up != "none" and cfg.warm_up_epochs
         return {
             "annotator_set": of_set.get(cfg.annotators, "other"),
             "trace_weight": cfg.trace_weight if ours else missing,
             "start": start if ours else "none",
-            "warm_up": f"{cfg.warm_up} {cfg.warm_up_epochs}" if cfg.warm_up_epochs else "none",
+            "warm_up": f"{cfg.warm_up} {cfg.warm_up_epochs}" if warmed else "none",
             "dominance_level": cfg.dominance_level if dominant else "none",
             "dominance_weight": cfg.dominance_weight if dominant else missing,
             "dominance_support": cfg.dominance_support if support else missing,

@@ -169,15 +169,24 @@ def weight_verdicts(by_weight: pd.DataFrame) -> list[dict[str, str]]:
         )
     ]  # fmt: skip
     longer = {**usual, "warm_up": "maximise 3", "trace_weight": 0.7}
-    gain = _dice(rows, **longer) - _dice(rows, method="mode")
-    if gain.notna().any():
-        verdicts.append(
-            _row(
-                "a warm-up that maximises the trace leads past the swap (beats majority labels)",
-                "+19.5 Dice points", gain, rows, bool(interval(gain.dropna().to_numpy())[0] > 0),
-                ("the start decides", "the warm-up delays the swap; λ = 0.7 brings it about later"),
-            )
-        )  # fmt: skip
+    usual = _dice(rows, **usual, trace_weight=0.7)
+    for text, paper, gain, reasons in (
+        (
+            "at λ = 0.7 a longer warm-up that maximises the trace avoids the swap (3 of 8 epochs, "
+            "not 1)", "claimed without a number", _dice(rows, **longer) - usual,
+            ("the network commits to the annotators' side first, and the trace then keeps it there",
+             "the warm-up only delays the swap"),
+        ),
+        (
+            "with that longer warm-up the method beats majority labels", "+20.1 Dice points",
+            _dice(rows, **longer) - _dice(rows, method="mode"),
+            ("the trace removes what the vote gets wrong",
+             "it comes to the Dice that the paper prints, but " + VOTE),
+        ),
+    ):  # fmt: skip
+        if gain.notna().any():
+            kept = bool(interval(gain.dropna().to_numpy())[0] > 0)
+            verdicts.append(_row(text, paper, gain, rows, kept, reasons))
     return verdicts
 
 
