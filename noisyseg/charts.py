@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from noisyseg.plotting import METHOD_STYLE, METRIC_LABEL, method_order
 
-OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#b9770e", "#5d6d7e", "#148f77")
+OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#b9770e", "#5d6d7e", "#d2719f")
 LOST = 0.5  # a Dice below this is no segmentation: swapped, or a class has vanished
 
 
@@ -37,12 +37,15 @@ def against(
     )  # fmt: skip
     drawn: dict[str, Any] = {}
     scale = 100 if percent else 1
+    names = method_order(sorted({n for data in panels.values() for n in data[by].dropna()}))
+    strange = [name for name in names if name not in METHOD_STYLE]
+    style = METHOD_STYLE | {n: (n, OTHERS[k % len(OTHERS)]) for k, n in enumerate(strange)}
     for axis, (title, data) in zip(axes[0], panels.items(), strict=True):
         rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
         ticks = sorted(rows[x].dropna().unique())
-        for k, name in enumerate(method_order(rows[by].unique())):
+        for name in method_order(rows[by].unique()):
             part = rows[rows[by] == name]
-            label, colour = METHOD_STYLE.get(name, (name, OTHERS[k % len(OTHERS)]))
+            label, colour = style[name]
             if part[x].isna().all():
                 line = axis.axhline(scale * part.value.mean(), color=colour, ls="--", lw=1.2)
             else:

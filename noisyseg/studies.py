@@ -82,6 +82,8 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("trace", trace_weight=(0.1, 0.7), **holds)
     longer = {"warm_up": ("maximise",), "warm_up_epochs": (2, 3, 5)}
     yield from runs("trace", trace_weight=(0.7,), labelling=both, **longer)
+    longer["warm_up_epochs"] = (5,)
+    yield from runs("trace", sets=("unfaithful",), trace_weight=(0.7,), **longer)
     yield from runs("released", trace_weight=(0.001, 0.1, 0.7), init_diagonal=(0.0, 3.0))
     yield from runs("released", n=6, sets=("four",))
     hinges = {"dominance_weight": (5.0,), "init_diagonal": (3.0,)}

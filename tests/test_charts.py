@@ -74,3 +74,15 @@ def test_lines_of_the_trace_study_leave_variants_out():
         0: "dominant", 2: "ours, near identity", 3: "class hinge", 4: "trace",
         6: "paper, default start", 7: "clean",
     }  # fmt: skip
+
+
+def test_a_line_has_one_colour_in_every_panel(data):
+    left = data.assign(line=data.method.replace({"trace": "b", "dominant": "a"}))
+    right = left[left.line != "a"]
+    figure = charts.against({"left": left, "right": right}, "trace_weight", "λ", by="line")
+    colours = [
+        next(x.get_color() for x in axis.lines if list(x.get_ydata()) == pytest.approx([60, 5]))
+        for axis in figure.axes
+        if any(len(x.get_ydata()) == 2 and x.get_ls() == "-" for x in axis.lines)
+    ]
+    assert len(colours) == 2 and len(set(colours)) == 1
