@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from noisyseg.plotting import METHOD_STYLE, METRIC_LABEL, method_order
 
-OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#b9770e", "#5d6d7e", "#d2719f")
+OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
 LOST = 0.5  # a Dice below this is no segmentation: swapped, or a class has vanished
 
 
