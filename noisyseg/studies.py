@@ -30,7 +30,7 @@ DEGREE_PX = {"over": 1.72, "under": 1.3, "wrong": 1.15}  # the defaults of `simu
 TRACE_WEIGHTS = (0.0, 0.001, 0.01, 0.1, 0.3, 0.7, 1.0, 1.5, 2.0)
 NOISE_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 SIZES = {"reduced": {"epochs": 8, "batch_size": 16, "n_val": 200, "n_test": 1000}}
-STARTS = {"near identity": 3.0, "default": 0.0}
+STARTS = {3.0: "near identity", 0.0: "default"}
 
 
 def noisy(annotators: Iterable[str], degree: float) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def columns(cfg: ExperimentConfig) -> dict[str, Any]:
     support = dominant and cfg.dominance_level == "support"
     missing = float("nan")
     if cfg.experiment == "ablation_trace":
-        start = {v: k for k, v in STARTS.items()}.get(cfg.init_diagonal, cfg.init_diagonal)
+        start = STARTS.get(cfg.init_diagonal, cfg.init_diagonal)
         warmed = cfg.warm_up != "none" and cfg.warm_up_epochs
         return {
             "annotator_set": of_set.get(cfg.annotators, "other"),
