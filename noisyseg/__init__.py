@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from noisyseg.losses import disentangling_loss as disentangling_loss
     from noisyseg.losses import dominant_loss as dominant_loss
     from noisyseg.methods import METHODS as METHODS
+    from noisyseg.predict import predict_volume as predict_volume
     from noisyseg.sweeps import sweep as sweep
     from noisyseg.sweeps import table_configs as table_configs
     from noisyseg.train import run as run
@@ -28,6 +29,7 @@ _HOMES = {
     "write_prepared": "data",
     "disentangling_loss": "losses",
     "dominant_loss": "losses",
+    "predict_volume": "predict",
     "run": "train",
     "sweep": "sweeps",
     "table_configs": "sweeps",

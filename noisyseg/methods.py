@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Target = Literal["labels", "truth", "mean", "majority", "staple", "spatial_staple"]
-Head = Literal["none", "pixel", "global", "low_rank", "known", "separate"]
-Loss = Literal["disentangling", "released", "cross_entropy", "none"]
+Head = Literal["none", "pixel", "global", "low_rank", "known", "separate", "latent"]
+Loss = Literal["disentangling", "released", "cross_entropy", "evidence", "none"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ METHODS: dict[str, Method] = {
     "spatial_staple_fusion": Method(
         "Spatial STAPLE of the test labels", "spatial_staple", "none", "none"
     ),
+    "prob_unet": Method("Probabilistic U-Net", "labels", "latent", "evidence"),
     "global_cm": _ours("Global confusion matrices", "global"),
     "no_trace": _ours("Paper, without trace", trace_weight=0.0),
     # The text asks for a start near the identity and a first phase that maximises the

@@ -5,11 +5,11 @@ features feed a segmentation head and the annotators' heads. Knows no loss and n
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from noisyseg.confusion import (
@@ -25,13 +25,20 @@ FACTOR_FLOOR = 1e-6  # keeps the factors' logarithms finite where softplus under
 
 
 class Prediction(NamedTuple):
-    """What a model says of a batch: class scores, log p up to a constant, and the annotators."""
+    """What a model says of a batch: class scores, log p up to a constant, and the annotators.
+
+    `samples`: segmentations drawn from a model that has no annotators; `latent`: what its loss
+    needs.
+    """
 
     logits: Float[Tensor, "batch true *space"]
     confusion: Confusion | None
+    samples: Int[Tensor, "batch sample *space"] | None = None
+    latent: Any = None
 
 
-def _conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: int) -> nn.Module:
+def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: int) -> nn.Module:
+    """A convolution that keeps the size of the image."""
     layer = nn.Conv2d if dims == 2 else nn.Conv3d
     return layer(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
 
@@ -41,12 +48,12 @@ def _norm_relu(dims: Dims, channels: int) -> list[nn.Module]:
     return [norm(channels, affine=True), nn.ReLU(inplace=True)]
 
 
-def _block(dims: Dims, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def block(dims: Dims, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """Two 3×3 convolutions, each with instance norm; the first one strides."""
     return nn.Sequential(
-        _conv(dims, inputs, outputs, stride=stride, bias=False),
+        conv(dims, inputs, outputs, stride=stride, bias=False),
         *_norm_relu(dims, outputs),
-        _conv(dims, outputs, outputs, bias=False),
+        conv(dims, outputs, outputs, bias=False),
         *_norm_relu(dims, outputs),
     )
 
@@ -66,11 +73,11 @@ class UNet(nn.Module):
         widths = [width * 2**level for level in range(depth)]
         self.depth, self.dims, self.width = depth, dims, width
         self.down = nn.ModuleList(
-            _block(dims, a, b, stride=1 if level == 0 else 2)
+            block(dims, a, b, stride=1 if level == 0 else 2)
             for level, (a, b) in enumerate(zip([channels, *widths], widths, strict=False))
         )
         self.up = nn.ModuleList(
-            _block(dims, a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            block(dims, a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
 
     def forward(self, image: Float[Tensor, "batch channel *space"]) -> Tensor:
@@ -112,10 +119,10 @@ class PixelHead(nn.Module):
         super().__init__()
         self.shape = (annotators, classes, classes)
         self.shared = nn.Sequential(
-            _conv(trunk.dims, trunk.width, trunk.width, bias=False),
+            conv(trunk.dims, trunk.width, trunk.width, bias=False),
             *_norm_relu(trunk.dims, trunk.width),
         )
-        self.out = _conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
+        self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
         with torch.no_grad():
             self.out.bias.copy_((init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
 
@@ -160,10 +167,10 @@ class LowRankHead(nn.Module):
         super().__init__()
         self.rank, self.classes, self.annotators = rank, classes, annotators
         self.shared = nn.Sequential(
-            _conv(trunk.dims, trunk.width, trunk.width, bias=False),
+            conv(trunk.dims, trunk.width, trunk.width, bias=False),
             *_norm_relu(trunk.dims, trunk.width),
         )
-        self.out = _conv(trunk.dims, trunk.width, annotators * (2 * classes * rank + 1), kernel=1)
+        self.out = conv(trunk.dims, trunk.width, annotators * (2 * classes * rank + 1), kernel=1)
         factor = math.sqrt(
             math.exp(-init_diagonal) / rank
         )  # s = 1, so A_ij ≈ e^-d off the diagonal
@@ -188,7 +195,7 @@ class SegmentationModel(nn.Module):
     def __init__(self, trunk: UNet, classes: int, confusion_head: nn.Module | None = None) -> None:
         super().__init__()
         self.trunk = trunk
-        self.segmentation = _conv(trunk.dims, trunk.width, classes, kernel=1)
+        self.segmentation = conv(trunk.dims, trunk.width, classes, kernel=1)
         self.confusion = confusion_head
 
     def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:

@@ -27,6 +27,7 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "majority_fusion": ("majority vote (fusion only)", "#c9c3dd"),
     "staple_fusion": ("STAPLE (fusion only)", "#a99bd1"),
     "spatial_staple_fusion": ("Spatial STAPLE (fusion only)", "#7d68b8"),
+    "prob_unet": ("Probabilistic U-Net", "#8e6fae"),
     "global_cm": ("global CMs", "#66a182"),
     "released": ("loss as released", "#e79a8b"),
     "no_trace": ("paper, no trace", "#f0b429"),

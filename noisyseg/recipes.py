@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisyseg import fusion, losses, metrics, models
+from noisyseg import fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
 from noisyseg.data import SegmentationDataset, TrainingView
 from noisyseg.methods import METHODS
@@ -99,7 +99,7 @@ def build_model(
     classes, annotators = len(shape["classes"]), len(shape["annotators"])
     known = torch.eye(classes).repeat(annotators, 1, 1) if known is None else known
 
-    def network() -> models.SegmentationModel:
+    def network() -> nn.Module:
         trunk = models.UNet(shape["channels"], cfg.width, cfg.depth, shape["dims"])
         sizes = (trunk, annotators, classes, cfg.init_diagonal)
         if head == "pixel":
@@ -110,6 +110,8 @@ def build_model(
             return models.SegmentationModel(trunk, classes, models.LowRankHead(*sizes, cfg.rank))
         if head == "known":
             return models.SegmentationModel(trunk, classes, models.KnownHead(known))
+        if head == "latent":
+            return prob_unet.ProbUNet(trunk, shape["channels"], classes)
         return models.SegmentationModel(trunk, classes)
 
     with torch.random.fork_rng(devices=[]):
@@ -126,6 +128,8 @@ def objective(cfg: ExperimentConfig) -> Objective:
         return lambda out, batch, epoch: losses.soft_cross_entropy(
             out.logits.log_softmax(1), batch["target"]
         )
+    if kind == "evidence":
+        return lambda out, batch, epoch: out.latent.loss(batch["labels"])
     if kind == "released":
         return lambda out, batch, epoch: losses.released_loss(
             out.logits.log_softmax(1), out.confusion, batch["labels"], trace_weight(cfg, epoch)
@@ -163,6 +167,8 @@ def trace_weight(cfg: ExperimentConfig, epoch: int) -> float:
 
 def validation_loss(out: models.Prediction, batch: dict[str, Tensor]) -> Tensor:
     """How well a batch is explained, without truth: NLL of the labels, or CE to the target."""
+    if out.latent is not None:
+        return out.latent.loss(batch["labels"])
     log_probs = out.logits.log_softmax(1)
     if out.confusion is None:
         return losses.soft_cross_entropy(log_probs, batch["target"])

@@ -40,11 +40,18 @@ class Scorecard:
         truth: Int[Tensor, "batch *space"],
         noisy_probs: Float[Tensor, "batch annotator reported *space"] | None,
         confusion: Float[Tensor, "batch annotator reported true *space"] | None,
+        samples: Int[Tensor, "batch sample *space"] | None = None,
     ) -> None:
-        """Score a batch of predictions; without an annotator model its samples are p itself."""
+        """Score a batch of predictions.
+
+        The annotators' predicted labels are what the energy distance is taken of; without
+        annotators the `samples` of a generative model, or else p itself.
+        """
         n, prediction = len(self.classes), probs.argmax(1)
         self._overlap(prediction, truth)
-        samples = prediction[:, None] if noisy_probs is None else noisy_probs.argmax(2)
+        if noisy_probs is not None:
+            samples = noisy_probs.argmax(2)
+        samples = prediction[:, None] if samples is None else samples
         self._keep(ged=metrics.generalised_energy_distance(samples, labels, n))
         if confusion is not None:
             self._keep(

@@ -42,14 +42,14 @@ def over(
 def under(
     mask: ndarray, rng: np.random.Generator, degree_px: int | float = 1.3, target: int = 1
 ) -> ndarray:
-    """Under-segments class `target` by `degree_px` pixels; what it loses becomes background.
+    """Under-segments class `target` by `degree_px` pixels; the nearest other class takes over.
 
     Passes of 4-neighbour erosion; the image border does not erode. A fraction is a pass over
     that share of the image. Other classes keep their pixels. ValueError for a degree below 0.
     """
     region = mask == target
     kept = _passes(region, rng, degree_px, _erode)
-    return np.where(region & ~kept, 0, mask).astype(np.int8)
+    return np.where(region & ~kept, _without(mask, region), mask).astype(np.int8)
 
 
 def wrong(
@@ -91,6 +91,55 @@ def class_swap(
     for k, old in enumerate(cycle):
         written[mask == old] = cycle[(k + 1) % len(cycle)]
     return written
+
+
+def alternate(
+    mask: ndarray, rng: np.random.Generator, degree_px: int | float = 100, target: int = 1
+) -> ndarray:
+    """Leaves out every second run of `degree_px` pixels of class `target` in raster order.
+
+    The stripes of the paper's MS annotator "wrong": in the authors' script a run is 100 voxels
+    of the volume. The first run goes; what is left out becomes background.
+    """
+    if not degree_px >= 1:
+        raise ValueError(f"degree_px is {degree_px}: a run has 1 pixel or more")
+    written = mask.astype(np.int8)
+    where = np.flatnonzero(mask == target)
+    written.flat[where[np.arange(len(where)) // int(degree_px) % 2 == 0]] = 0
+    return written
+
+
+def class_cycle(mask: ndarray, rng: np.random.Generator) -> ndarray:
+    """Writes each class above 0 as the one below it, the lowest present as the highest.
+
+    The authors' BraTS script: label 4 is written as 2, 2 as 1 and 1 as 4. A mask with less
+    than two classes above 0 stays as it is.
+    """
+    present = [int(k) for k in np.unique(mask) if k > 0]
+    return class_swap(mask, rng, present[::-1])
+
+
+def grey_over(mask: ndarray, rng: np.random.Generator, degree_px: int | float = 1) -> ndarray:
+    """Dilates the label map itself: the highest class within a (2·degree_px + 1) square wins."""
+    return ndimage.maximum_filter(mask, 2 * _whole(degree_px) + 1).astype(np.int8)
+
+
+def grey_under(mask: ndarray, rng: np.random.Generator, degree_px: int | float = 1) -> ndarray:
+    """Erodes the label map itself: the lowest class within a (2·degree_px + 1) square wins."""
+    return ndimage.minimum_filter(mask, 2 * _whole(degree_px) + 1).astype(np.int8)
+
+
+def _whole(degree_px: int | float) -> int:
+    if degree_px < 0 or degree_px != int(degree_px):
+        raise ValueError(f"degree_px is {degree_px}: a square reaches 0, 1, 2, … pixels")
+    return int(degree_px)
+
+
+def _without(mask: ndarray, region: ndarray) -> ndarray:
+    """`mask` with each pixel of `region` as the nearest class outside it (0 if there is none)."""
+    if not region.any() or region.all():
+        return np.where(region, 0, mask)
+    return mask[tuple(ndimage.distance_transform_edt(region, None, False, True))]
 
 
 def _erode(region: ndarray) -> ndarray:
@@ -165,7 +214,14 @@ ANNOTATORS: dict[str, Annotator] = {
     "wrong": wrong,
     "blank": blank,
     "class_swap": class_swap,
+    "class_cycle": class_cycle,
+    "alternate": alternate,
+    "grey_over": grey_over,
+    "grey_under": grey_under,
 }
+NAME = re.compile(
+    r"(?P<kind>\w+)(?:@(?P<degree>\d+(?:\.\d*)?))?(?::(?P<classes>\d+(?:-\d+)*))?(?:#\d+)?"
+)
 
 
 def simulate_labels(
@@ -180,12 +236,13 @@ def simulate_labels(
     Every mask has its own generator, seeded by (seed, image id, annotator), so labels do
     not depend on order, on subsets or on the other annotators. `degrees` gives a degree in
     pixels or keyword arguments by annotator, e.g. {"over": 3, "wrong": {"fractures": 5}}.
-    A name may carry its degree and a number to tell equals apart: "over@2.5", "wrong@1#2".
+    A name may carry its degree, the classes it acts on and a number to tell equals apart:
+    "over@2.5", "under:3", "class_swap:1-3", "wrong@1#2".
     Raises ValueError for unknown annotators or options and a truth that is not class indices.
     """
     degrees = degrees or {}
     _check(truth, image_ids, [*annotators, *degrees])
-    options = {name: _options(name, degrees.get(name, _named(name)[1])) for name in annotators}
+    options = {name: _options(name, degrees.get(name, {})) for name in annotators}
     labels = np.empty((len(truth), len(annotators), *truth.shape[1:]), np.int8)
     for n, image_id in enumerate(image_ids):
         for r, name in enumerate(annotators):
@@ -194,15 +251,27 @@ def simulate_labels(
     return labels
 
 
-def _named(name: str) -> tuple[str, Mapping[str, float]]:
-    """The kind of annotator and the degree in a name: "over@2.5#2" -> "over", 2.5 px."""
-    found = re.fullmatch(r"(\w+)(?:@(\d+(?:\.\d*)?))?(?:#\d+)?", name)
-    if found is None or found[1] not in ANNOTATORS:
+def _named(name: str) -> tuple[str, dict[str, Any]]:
+    """The kind of annotator and the options in a name: "over@2.5:3#2" -> "over", 2.5 px of 3."""
+    found = NAME.fullmatch(name)
+    if found is None or found["kind"] not in ANNOTATORS:
         raise ValueError(
-            f"unknown annotators [{name!r}]; allowed: {', '.join(ANNOTATORS)}, with a degree and "
-            'a number where wanted ("over@2.5", "wrong@1#2")'
+            f"unknown annotators [{name!r}]; allowed: {', '.join(ANNOTATORS)}, with a degree, the "
+            'classes meant and a number where wanted ("over@2.5", "under:3", "class_swap:1-3", '
+            '"wrong@1#2")'
         )
-    return found[1], {} if found[2] is None else {"degree_px": float(found[2])}
+    options: dict[str, Any] = {}
+    if found["degree"] is not None:
+        options["degree_px"] = float(found["degree"])
+    if found["classes"] is not None:
+        classes = [int(k) for k in found["classes"].split("-")]
+        swaps = "classes" in signature(ANNOTATORS[found["kind"]]).parameters
+        if not swaps and len(classes) > 1:
+            raise ValueError(
+                f"annotator {name!r}: {found['kind']} acts on one class, not {classes}"
+            )
+        options |= {"classes": classes} if swaps else {"target": classes[0]}
+    return found["kind"], options
 
 
 def _check(truth: ndarray, image_ids: Sequence[str] | ndarray, names: Sequence[str]) -> None:
@@ -217,8 +286,9 @@ def _check(truth: ndarray, image_ids: Sequence[str] | ndarray, names: Sequence[s
 
 
 def _options(annotator: str, given: int | float | Mapping[str, Any]) -> dict[str, Any]:
-    options = dict(given) if isinstance(given, Mapping) else {"degree_px": given}
-    allowed = [*signature(ANNOTATORS[_named(annotator)[0]]).parameters][2:]
+    kind, named = _named(annotator)
+    options = named | (dict(given) if isinstance(given, Mapping) else {"degree_px": given})
+    allowed = [*signature(ANNOTATORS[kind]).parameters][2:]
     if unknown := [name for name in options if name not in allowed]:
         raise ValueError(f"annotator {annotator!r} has no {unknown}; allowed: {allowed or 'none'}")
     return options

@@ -140,10 +140,12 @@ def fit(
     loss = recipes.objective(cfg)
     for epoch in tqdm(range(len(history), cfg.epochs), disable=not cfg.progress, leave=False):
         batches = fabric.setup_dataloaders(_loader(train, cfg, epoch))
-        row = {"epoch": epoch + 1} | _train_epoch(
-            fabric, wrapped, wrapped_optimiser, schedule, batches, loss, cfg, epoch
-        )
-        row |= _validate(wrapped, fabric.setup_dataloaders(_loader(val, cfg)))
+        with torch.random.fork_rng():  # a generative model draws; an epoch's draws are its own
+            torch.manual_seed(1_000_003 * cfg.seed + epoch)
+            row = {"epoch": epoch + 1} | _train_epoch(
+                fabric, wrapped, wrapped_optimiser, schedule, batches, loss, cfg, epoch
+            )
+            row |= _validate(wrapped, fabric.setup_dataloaders(_loader(val, cfg)))
         history.append(row)
         if checkpoint is not None:
             _save_checkpoint(checkpoint, model, optimiser, schedule, history)
@@ -251,7 +253,7 @@ def evaluate(
         probs = out.logits.softmax(1)
         noisy = None if out.confusion is None else out.confusion.apply(probs)
         dense = None if out.confusion is None else out.confusion.dense()
-        score.add(probs, y, t, noisy, dense)
+        score.add(probs, y, t, noisy, dense, out.samples)
         if not exhibits:
             exhibits = _exhibits(image, y, t, probs, noisy, dense)
     return score.rows(), exhibits

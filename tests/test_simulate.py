@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage import morphology
 
 from data_prep.mnist import read_embedded
+from noisyseg import simulate
 from noisyseg.simulate import ANNOTATORS, generator, simulate_labels
 
 PAPER_FIVE = ["good", "over", "under", "wrong", "blank"]
@@ -246,3 +248,60 @@ def test_bad_input_is_named(change, message):
     given = {"truth": np.zeros((2, 4, 4), int), "image_ids": ["a", "b"], "annotators": ["over"]}
     with pytest.raises(ValueError, match=message):
         simulate_labels(**{"seed": 0, **given, **change})
+
+
+def test_under_inside_another_class_leaves_no_hole():
+    mask = np.zeros((11, 11), int)
+    mask[1:10, 1:10], mask[3:8, 3:8] = 2, 1
+    written = simulate.under(mask, rng(), 1, target=1)
+    assert (written[3:8, 3:8] > 0).all() and (written == 1).sum() == 9
+    assert (written[mask != 1] == mask[mask != 1]).all()
+
+
+@pytest.mark.parametrize("run", [1, 3, 100])
+def test_alternate_against_a_slow_walk(run):
+    mask = (np.random.default_rng(3).random((9, 12)) > 0.4).astype(int)
+    kept, count = mask.copy(), 0
+    for y in range(9):
+        for x in range(12):
+            if mask[y, x]:
+                if count // run % 2 == 0:
+                    kept[y, x] = 0
+                count += 1
+    assert (simulate.alternate(mask, rng(), run) == kept).all()
+
+
+def test_grey_passes_are_scikit_images():
+    labels = np.random.default_rng(4).integers(0, 4, (15, 17))
+    for degree in (0, 1, 2):
+        square = np.ones((2 * degree + 1,) * 2)
+        padded = np.pad(labels, degree, mode="symmetric")
+        inner = (slice(degree, degree + 15), slice(degree, degree + 17))
+        grown = morphology.dilation(padded, square)[inner]
+        shrunk = morphology.erosion(padded, square)[inner]
+        assert (simulate.grey_over(labels, rng(), degree) == grown).all()
+        assert (simulate.grey_under(labels, rng(), degree) == shrunk).all()
+
+
+def test_class_cycle_is_the_authors_relabelling():
+    labels = np.array([[0, 1, 2, 3]])  # BraTS labels 0, 1, 2, 4 as classes 0, 1, 2, 3
+    assert simulate.class_cycle(labels, rng()).tolist() == [[0, 3, 1, 2]]
+    assert simulate.class_cycle(np.array([[0, 2, 3]]), rng()).tolist() == [[0, 3, 2]]
+    assert simulate.class_cycle(np.array([[0, 1]]), rng()).tolist() == [[0, 1]]
+
+
+def test_names_carry_degree_and_classes():
+    mask = np.zeros((1, 9, 9), int)
+    mask[0, 2:7, 2:7], mask[0, 4, 4] = 3, 1
+    names = ["over@1:3", "over@1:1#2", "class_swap:1-3", "under@2:3", "good"]
+    labels = simulate_labels(mask, ["a"], names, seed=0)[0]
+    assert (labels[0] == 3).sum() == 25 + 20 and not (labels[0] == 1).any()
+    assert (labels[1] == 1).sum() == 5
+    assert (labels[2] == 1).sum() == 24 and labels[2, 4, 4] == 3
+    assert (labels[4] == mask[0]).all()
+    with pytest.raises(ValueError, match="acts on one class"):
+        simulate_labels(mask, ["a"], ["over:1-2"], seed=0)
+    with pytest.raises(ValueError, match="run has 1 pixel"):
+        simulate_labels(mask, ["a"], ["alternate@0"], seed=0)
+    with pytest.raises(ValueError, match="square reaches"):
+        simulate_labels(mask, ["a"], ["grey_over@1.5"], seed=0)

@@ -72,7 +72,7 @@ def test_every_labelling_trains(labelling, tiny_folder):
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])
-@pytest.mark.parametrize("method", ["dominant", "trace", "mode"])
+@pytest.mark.parametrize("method", ["dominant", "trace", "mode", "prob_unet"])
 def test_a_resumed_run_is_bit_identical(method, stop_after, tiny_folder, tmp_path, monkeypatch):
     whole = ns.run(config(tiny_folder, method, flip=True))
     monkeypatch.setenv("NOISYSEG_RUNS", str(tmp_path))

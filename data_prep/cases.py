@@ -1,0 +1,190 @@
+"""Many cases -> one prepared folder: resumable, written whole or not at all, flat in memory.
+
+Every reader of an archive gives a list of cases and a function that turns one of them into
+slices. Here the slices are cached case by case (an interrupted run goes on where it was),
+cases that cannot be used are counted with their reason, and the folder is written at once.
+Knows no file format.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy import ndarray
+from tqdm.auto import tqdm
+
+from noisyseg.data import load_dataset, write_prepared
+
+ARRAYS = ("images", "labels", "truth")
+
+
+class Unusable(ValueError):
+    """This case cannot be used; the message names the file, the value and the remedy."""
+
+
+class Case(NamedTuple):
+    """One scan: its name, the patient it belongs to, and every file it is read from."""
+
+    name: str
+    patient: str
+    files: tuple[Path, ...]
+
+
+class Slices(NamedTuple):
+    """What a case gives: `images` (n, channel, *space), `labels` (n, annotator, *space) with
+    -1 = not labelled, `truth` (n, *space); one of the last two may be None. `ids` name the
+    slices within the case."""
+
+    images: ndarray
+    labels: ndarray | None
+    truth: ndarray | None
+    ids: Sequence[str]
+
+
+class Report(NamedTuple):
+    """Where the folder is, images a split, and every case left out with its reason."""
+
+    path: Path
+    counts: dict[str, int]
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        images = ", ".join(f"{n} {split}" for split, n in self.counts.items())
+        lines = [f"{self.path}: {images} images"]
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} cases left out:")
+            lines += [f"- {name}: {why}" for name, why in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def prepare_cases(
+    out: Path,
+    cases: Sequence[Case],
+    read: Callable[[Case], Slices],
+    settings: Mapping[str, Any],
+    *,
+    strict: bool = False,
+    force: bool = False,
+    split: Callable[[Sequence[str]], Sequence[str]] | None = None,
+    **meta: Any,
+) -> Report:
+    """Write the prepared folder `out` from `cases`; `read` turns one case into its slices.
+
+    `settings` is everything besides the files that `read` depends on: with the same settings
+    and files a case read before is not read again. `split` maps the patient of each image to
+    its split (None: 70/10/20 by patient). `meta` as in `write_prepared`; `sources` defaults to
+    one checksum over the names and sizes of all files. A case for which `read` raises
+    `Unusable` is left out and reported, or ends everything with `strict`. Raises ValueError
+    when no case is left, FileExistsError when `out` is there and `force` is not given.
+    """
+    out = Path(out).expanduser().resolve()
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists; --force makes it again")
+    _refuse_repeats(cases)
+    cache = out.with_name(f".{out.name}.cases")
+    cache.mkdir(parents=True, exist_ok=True)
+    parts, skipped = _read_all(cases, read, settings, cache, strict)
+    if not parts:
+        why = "; ".join(f"{name}: {reason}" for name, reason in [*skipped.items()][:3])
+        raise ValueError(f"no usable case among {len(cases)} ({why or 'none found'})")
+    ids, patients = [], []
+    for case, part in parts:
+        with np.load(part) as stored:
+            names = stored["ids"].tolist()
+        ids += [f"{case.name}/{name}" for name in names]
+        patients += [case.patient] * len(names)
+    meta.setdefault("sources", [{"name": f"{len(cases)} cases", "checksum": fingerprint(cases)}])
+    arrays = _gather([part for _, part in parts], cache)
+    chosen = None if split is None else split(patients)
+    write_prepared(
+        out, **arrays, case_ids=patients, image_ids=ids, split=chosen, overwrite=force, **meta
+    )
+    del arrays  # closes the mapped files before they go
+    shutil.rmtree(cache)
+    counts = pd.Series(load_dataset(out).split_of).value_counts()
+    return Report(out, {s: int(counts[s]) for s in ("train", "val", "test") if s in counts}, skipped)
+
+
+def fingerprint(cases: Sequence[Case]) -> str:
+    """One sha256 over every file's name and size, in the order of the cases' names."""
+    total = hashlib.sha256()
+    for case in sorted(cases):
+        for file in case.files:
+            total.update(f"{case.name}/{file.name}:{file.stat().st_size}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _refuse_repeats(cases: Sequence[Case]) -> None:
+    first: dict[str, Case] = {}
+    for case in cases:
+        if (other := first.setdefault(case.name, case)) is not case:
+            raise ValueError(
+                f"case {case.name} is there twice: {other.files[0].parent} and "
+                f"{case.files[0].parent}; remove one"
+            )
+
+
+def _read_all(
+    cases: Sequence[Case],
+    read: Callable[[Case], Slices],
+    settings: Mapping[str, Any],
+    cache: Path,
+    strict: bool,
+) -> tuple[list[tuple[Case, Path]], dict[str, str]]:
+    parts, skipped = [], {}
+    for case in tqdm(sorted(cases), desc="cases", disable=None, leave=False):
+        part = cache / f"{_key(case, settings)}.npz"
+        try:
+            if not part.exists():
+                _store(part, read(case))
+            parts.append((case, part))
+        except Unusable as error:
+            if strict:
+                raise
+            skipped[case.name] = str(error)
+    return parts, skipped
+
+
+def _key(case: Case, settings: Mapping[str, Any]) -> str:
+    stats = [(str(file), file.stat()) for file in case.files if file.exists()]
+    state = [case.name, dict(settings), [(n, s.st_size, s.st_mtime_ns) for n, s in stats]]
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _store(part: Path, slices: Slices) -> None:
+    arrays = {n: a for n in ARRAYS if (a := getattr(slices, n)) is not None}
+    if not len(slices.ids):
+        raise Unusable("no slice is left; lower the number of labelled pixels asked for")
+    lengths = {n: len(a) for n, a in arrays.items()} | {"ids": len(slices.ids)}
+    assert len(set(lengths.values())) == 1, lengths
+    temporary = part.with_suffix(f".{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, ids=np.array([str(i) for i in slices.ids]), **arrays)
+    temporary.rename(part)
+
+
+def _gather(parts: Sequence[Path], cache: Path) -> dict[str, ndarray]:
+    """The arrays of all parts one after another, as memory-mapped files in `cache`."""
+    mapped: dict[str, ndarray] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    dtypes: dict[str, np.dtype] = {}
+    for part in parts:
+        with np.load(part) as stored:
+            for name in set(stored.files) - {"ids"}:
+                array = stored[name]
+                shapes.setdefault(name, []).append(array.shape)
+                dtypes.setdefault(name, array.dtype)
+                with (cache / f"{name}.raw").open("ab" if name in mapped else "wb") as file:
+                    array.astype(dtypes[name]).tofile(file)
+                mapped[name] = array[:0]
+    for name, found in shapes.items():
+        assert len({shape[1:] for shape in found}) == 1, f"{name}: {set(found)}"
+        total = (sum(shape[0] for shape in found), *found[0][1:])
+        mapped[name] = np.memmap(cache / f"{name}.raw", dtypes[name], "r", shape=total)
+    return mapped

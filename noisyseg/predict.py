@@ -1,0 +1,127 @@
+"""Whole volumes: a trained model over every slice, or over overlapping patches.
+
+Arrays in, arrays out; `data_prep.predict` reads and writes the files. Two-dimensional models
+go through a volume slice by slice, three-dimensional ones take it whole or in patches.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int8
+from numpy import ndarray
+from torch import Tensor, nn
+
+
+class VolumePrediction(NamedTuple):
+    """What a model says of one volume, float32 on the grid of the volume.
+
+    `probs` (true, x, y, z) = p(truth), `noisy_probs` (annotator, reported, x, y, z) = what each
+    annotator would write, None for a model without annotators.
+    """
+
+    probs: Float32[ndarray, "true x y z"]
+    noisy_probs: Float32[ndarray, "annotator reported x y z"] | None
+
+    @property
+    def truth(self) -> Int8[ndarray, "x y z"]:
+        """The most probable class of each voxel."""
+        return self.probs.argmax(0).astype(np.int8)
+
+    @property
+    def annotators(self) -> Int8[ndarray, "annotator x y z"] | None:
+        """The class each annotator would most probably write."""
+        return None if self.noisy_probs is None else self.noisy_probs.argmax(1).astype(np.int8)
+
+    @property
+    def uncertainty(self) -> Float32[ndarray, "x y z"]:
+        """Entropy of p, divided by log(classes): 0 is certain, 1 knows nothing."""
+        p = np.maximum(self.probs, np.finfo(np.float32).tiny)
+        return (-(p * np.log(p)).sum(0) / math.log(len(p))).astype(np.float32)
+
+
+@torch.no_grad()
+def predict_volume(
+    model: nn.Module,
+    volume: ndarray,
+    *,
+    axis: int = -1,
+    batch_size: int = 16,
+    patch: tuple[int, int, int] | None = None,
+    overlap: float = 0.5,
+) -> VolumePrediction:
+    """Predict `volume` (channel, x, y, z), as normalised for training, on the device of the model.
+
+    A 2-D model sees the slices across `axis` (of the three space axes), `batch_size` at a time.
+    A 3-D model sees all of it or, with `patch` voxels, MONAI's sliding window with Gaussian
+    weights (needs the package monai). Raises ValueError for a volume that does not fit.
+    """
+    dims = _dims(model)
+    if volume.ndim != 4 or 0 in volume.shape:
+        raise ValueError(f"volume has shape {volume.shape}; give (channel, x, y, z)")
+    if not np.isfinite(volume).all():
+        raise ValueError("the volume holds NaN or infinite voxels; mend or mask them first")
+    if dims == 2 and patch is not None:
+        raise ValueError("patch is for 3-D models; a 2-D model sees whole slices")
+    model.eval()
+    image = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
+    if dims == 2:
+        return _by_slices(model, image, axis % 3, batch_size)
+    classes, image = 0, image[None].to(_device(model))
+
+    def forward(x: Tensor) -> Tensor:
+        nonlocal classes
+        values, classes = _stacked(model, x)
+        return values
+
+    if patch is None:
+        values = forward(image)
+    else:
+        from monai.inferers import sliding_window_inference
+
+        values = sliding_window_inference(
+            image, patch, batch_size, forward, overlap, mode="gaussian"
+        )
+    return _split(values[0].cpu().numpy(), classes)
+
+
+def _by_slices(
+    model: nn.Module, volume: Float[Tensor, "channel x y z"], axis: int, batch_size: int
+) -> VolumePrediction:
+    slices = volume.movedim(axis + 1, 0)
+    kept, classes = [], 0
+    for start in range(0, len(slices), batch_size):
+        part = slices[start : start + batch_size].to(_device(model))
+        values, classes = _stacked(model, part)
+        kept.append(values.cpu())
+    return _split(torch.cat(kept).movedim(0, axis + 1).numpy(), classes)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _dims(model: nn.Module) -> int:
+    """Space dimensions of the images the model was built for."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            return 2 if isinstance(module, nn.Conv2d) else 3
+    raise ValueError(f"{type(model).__name__} has no convolution: it is no segmentation model")
+
+
+def _stacked(
+    model: nn.Module, image: Float[Tensor, "batch channel *space"]
+) -> tuple[Float[Tensor, "batch value *space"], int]:
+    """p and, below it, what each annotator would write, as one tensor; the number of classes."""
+    out = model(image)
+    probs = out.logits.softmax(1)
+    classes = probs.shape[1]
+    if out.confusion is None:
+        return probs, classes
+    return torch.cat((probs, out.confusion.apply(probs).flatten(1, 2)), 1), classes
+
+
+def _split(values: Float[ndarray, "value x y z"], classes: int) -> VolumePrediction:
+    noisy = values[classes:].reshape(-1, classes, *values.shape[1:])
+    return VolumePrediction(values[:classes], noisy if len(noisy) else None)
