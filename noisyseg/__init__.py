@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from noisyseg.config import ExperimentConfig as ExperimentConfig
     from noisyseg.data import load_dataset as load_dataset
     from noisyseg.data import write_prepared as write_prepared
+    from noisyseg.dominant import dominant_loss as dominant_loss
     from noisyseg.losses import disentangling_loss as disentangling_loss
-    from noisyseg.losses import dominant_loss as dominant_loss
     from noisyseg.methods import METHODS as METHODS
     from noisyseg.predict import predict_volume as predict_volume
     from noisyseg.sweeps import sweep as sweep
@@ -28,7 +28,7 @@ _HOMES = {
     "load_dataset": "data",
     "write_prepared": "data",
     "disentangling_loss": "losses",
-    "dominant_loss": "losses",
+    "dominant_loss": "dominant",
     "predict_volume": "predict",
     "run": "train",
     "sweep": "sweeps",

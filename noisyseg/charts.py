@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from noisyseg.methods import METHODS
 from noisyseg.plotting import METHOD_STYLE, METRIC_LABEL, method_order
 
 OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
@@ -112,7 +113,10 @@ def trace_lines(data: pd.DataFrame) -> pd.DataFrame:
     Rows that vary something else (warm-up, edges, support) are left out.
     """
     near, level = data.start == "near identity", data.dominance_level
-    ours = (level == "support") & (data.edge_weight == 0.1) & (data.dominance_support == 0.3)
+    chosen = METHODS["dominant"].settings | {"edge_weight": 0.1, "dominance_support": 0.3}
+    ours = level == "support"
+    for name in ("edge_weight", "dominance_support", "vote_start", "vote_weight", "common_columns"):
+        ours &= data[name] == chosen[name]
     usual = data.warm_up.isin(["none", "maximise 1"])
     paper = (data.method == "trace") & (data.warm_up == "maximise 1")
     line = data.method.where(data.method.isin(["clean", "mode"]))

@@ -72,10 +72,13 @@ class ExperimentConfig:
     dominance_level: str = "pixel"  # a hinge at "pixel" or "class", or ours: "support"
     dominance_support: float = 0.3
     edge_weight: float = 0.1
+    vote_start: float = 0.0  # the vote's weight falls from this to `vote_weight` by half time
+    vote_weight: float = 0.0
     init_diagonal: float = 3.0  # start: a diagonal of e^3 / (e^3 + 1) = 0.95 for two classes
     warm_up: str = "none"
     warm_up_epochs: int = 0
     head: str = "method"  # the confusion head of the method, or another one
+    common_columns: bool = False  # per-pixel matrices: what all columns share apart
     rank: int = 1
     precision: str = "32-true"
     accelerator: str = "auto"
@@ -96,7 +99,7 @@ class ExperimentConfig:
                 _at_least(name, getattr(self, name), 1)
         for name in ("trace_weight", "dominance_weight", "weight_decay", "warm_up_epochs"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("edge_weight", "dominance_support"):
+        for name in ("edge_weight", "dominance_support", "vote_start", "vote_weight"):
             _at_least(name, getattr(self, name), 0)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a positive number")

@@ -112,10 +112,20 @@ class PixelHead(nn.Module):
     """Per-pixel matrices: one 3×3 block shared by all annotators, then a 1×1 layer.
 
     `init_diagonal` is added to the diagonal logits at the start, so that A[j, j] is about
-    e^d / (e^d + L − 1) (paper 1.5 asks for a start near the identity).
+    e^d / (e^d + L − 1) (paper 1.5 asks for a start near the identity). With `common` the logit
+    of A[i, j] is a part that all columns j share, what is written here whatever the truth,
+    plus its own: otherwise a column learns only where p has its class, and starts anew when p
+    changes.
     """
 
-    def __init__(self, trunk: UNet, annotators: int, classes: int, init_diagonal: float) -> None:
+    def __init__(
+        self,
+        trunk: UNet,
+        annotators: int,
+        classes: int,
+        init_diagonal: float,
+        common: bool = False,
+    ) -> None:
         super().__init__()
         self.shape = (annotators, classes, classes)
         self.shared = nn.Sequential(
@@ -125,11 +135,17 @@ class PixelHead(nn.Module):
         self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
         with torch.no_grad():
             self.out.bias.copy_((init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
+        shared = annotators * classes
+        self.common = conv(trunk.dims, trunk.width, shared, kernel=1) if common else None
 
     def forward(self, features: Tensor) -> PixelConfusion:
         """(batch, width, *space) -> matrices of the batch."""
-        logits = self.out(self.shared(features))
-        return PixelConfusion(logits.unflatten(1, self.shape))
+        features = self.shared(features)
+        logits = self.out(features).unflatten(1, self.shape)
+        if self.common is not None:
+            shared = self.common(features).unflatten(1, self.shape[:2])
+            logits = logits + shared.unsqueeze(3)
+        return PixelConfusion(logits)
 
 
 class GlobalHead(nn.Module):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisyseg import fusion, losses, metrics, models, prob_unet
+from noisyseg import dominant, fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
 from noisyseg.data import SegmentationDataset, TrainingView
 from noisyseg.methods import METHODS
@@ -103,7 +103,8 @@ def build_model(
         trunk = models.UNet(shape["channels"], cfg.width, cfg.depth, shape["dims"])
         sizes = (trunk, annotators, classes, cfg.init_diagonal)
         if head == "pixel":
-            return models.SegmentationModel(trunk, classes, models.PixelHead(*sizes))
+            own = models.PixelHead(*sizes, cfg.common_columns)
+            return models.SegmentationModel(trunk, classes, own)
         if head == "global":
             return models.SegmentationModel(trunk, classes, models.GlobalHead(*sizes))
         if head == "low_rank":
@@ -135,7 +136,7 @@ def objective(cfg: ExperimentConfig) -> Objective:
             out.logits.log_softmax(1), out.confusion, batch["labels"], trace_weight(cfg, epoch)
         )
     if cfg.dominance_level == "support":
-        return lambda out, batch, epoch: losses.dominant_loss(
+        return lambda out, batch, epoch: dominant.dominant_loss(
             out.logits,
             out.confusion,
             batch["labels"],
@@ -144,6 +145,7 @@ def objective(cfg: ExperimentConfig) -> Objective:
             dominance_weight=cfg.dominance_weight,
             dominance_support=cfg.dominance_support,
             edge_weight=cfg.edge_weight,
+            vote_weight=vote_weight(cfg, epoch),
             from_logits=True,
         )
     return lambda out, batch, epoch: losses.disentangling_loss(
@@ -163,6 +165,12 @@ def trace_weight(cfg: ExperimentConfig, epoch: int) -> float:
     if epoch >= cfg.warm_up_epochs or cfg.warm_up == "none":
         return cfg.trace_weight
     return 0.0 if cfg.warm_up == "hold" else -cfg.trace_weight
+
+
+def vote_weight(cfg: ExperimentConfig, epoch: int) -> float:
+    """The weight of the labels as they are, at `epoch` (from 0): linear until half time."""
+    left = max(0.0, 1 - epoch / (cfg.epochs / 2))
+    return cfg.vote_weight + left * (cfg.vote_start - cfg.vote_weight)
 
 
 def validation_loss(out: models.Prediction, batch: dict[str, Tensor]) -> Tensor:

@@ -86,13 +86,17 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("trace", sets=("unfaithful",), trace_weight=(0.7,), **longer)
     yield from runs("released", trace_weight=(0.001, 0.1, 0.7), init_diagonal=(0.0, 3.0))
     yield from runs("released", n=6, sets=("four",))
-    hinges = {"dominance_weight": (5.0,), "init_diagonal": (3.0,)}
+    no_vote = {"vote_start": (0.0,), "vote_weight": (0.0,)}
+    apart = {"common_columns": (False,)}
+    hinges = {"dominance_weight": (5.0,), "init_diagonal": (3.0,), **no_vote, **apart}
     for level in ("pixel", "class"):
         hinges["dominance_level"] = (level,)
         yield from runs("dominant", n=two, sets=two_sets, trace_weight=few, **hinges)
     yield from runs("dominant", n=two, sets=two_sets, edge_weight=(0.0, 0.03, 0.3, 1.0))
     yield from runs("dominant", n=two, sets=two_sets, dominance_support=(0.2, 0.4, 0.5))
     yield from runs("dominant", n=two, sets=two_sets, init_diagonal=(3.0,), trace_weight=few)
+    for chosen in (no_vote, {"vote_start": (0.05,)}, {"vote_weight": (0.0, 0.2)}, apart):
+        yield from runs("dominant", n=two, sets=two_sets, **chosen)
 
 
 def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
@@ -171,6 +175,9 @@ def columns(cfg: ExperimentConfig) -> dict[str, Any]:
             "dominance_weight": cfg.dominance_weight if dominant else missing,
             "dominance_support": cfg.dominance_support if support else missing,
             "edge_weight": cfg.edge_weight if support else missing,
+            "vote_start": cfg.vote_start if support else missing,
+            "vote_weight": cfg.vote_weight if support else missing,
+            "common_columns": ours and cfg.common_columns,
         }
     if cfg.experiment == "ablation_noise":
         name, degree = degree_of.get(cfg.annotators, ("other", missing))

@@ -24,7 +24,7 @@ EVERY_PY = SOURCES + sorted(
 LEVELS = [
     "paths checks methods confusion",
     "config simulate fusion metrics models losses diagnostics plotting subsets",  # L0
-    "data results scorecard studies charts prob_unet predict",  # L1
+    "data results scorecard studies charts prob_unet predict dominant",  # L1
     "recipes tables",
     "train verdicts",  # L2
     "sweeps widgets report",  # L3
@@ -207,7 +207,7 @@ def lines_of_code(path):
 
 def test_the_library_is_thin():
     # 2,500 before studies, charts and diagnostics were rooms of their own.
-    assert sum(map(lines_of_code, LIBRARY)) < 3300
+    assert sum(map(lines_of_code, LIBRARY)) < 3700
 
 
 def test_functions_are_short():

@@ -60,7 +60,8 @@ def test_prediction_rings_the_chosen_candidate():
 
 def test_lines_of_the_trace_study_leave_variants_out():
     base = dict(method="dominant", start="default", warm_up="none", dominance_level="support",
-                dominance_support=0.3, edge_weight=0.1)  # fmt: skip
+                dominance_support=0.3, edge_weight=0.1, vote_start=1.0, vote_weight=0.05,
+                common_columns=True)  # fmt: skip
     paper = dict(method="trace", start="near identity", warm_up="maximise 1",
                  dominance_level="none")  # fmt: skip
     table = pd.DataFrame([
@@ -68,6 +69,7 @@ def test_lines_of_the_trace_study_leave_variants_out():
         base | {"dominance_level": "class", "start": "near identity"},
         paper, paper | {"warm_up": "hold 3"}, paper | {"start": "default"},
         {"method": "clean", "start": "none", "warm_up": "none", "dominance_level": "none"},
+        base | {"vote_weight": 0.0}, base | {"common_columns": False},
     ])  # fmt: skip
     lines = charts.trace_lines(table).line
     assert dict(lines) == {

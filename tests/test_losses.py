@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from noisyseg import losses
+from noisyseg import dominant, losses
 from noisyseg.confusion import GlobalConfusion, PixelConfusion
 
 BATCH, R, L, SPACE = 3, 4, 3, (5, 4)
@@ -201,7 +201,7 @@ def test_cuda_gives_the_cpus_loss_and_gradient(batch):
 
 
 def dominant_terms(log_probs, confusion, labels, image, support):
-    """The four terms of `dominant_loss`, a pixel at a time; two space axes."""
+    """The terms of `dominant_loss`, a pixel at a time; two space axes."""
     probs, dense = log_probs.exp().double().numpy(), confusion.dense().double().numpy()
     labels, image = labels.numpy(), image.double().numpy()
     noisy = np.einsum("nrijyx,njyx->nriyx", dense, probs)
@@ -216,7 +216,9 @@ def dominant_terms(log_probs, confusion, labels, image, support):
     support_sum, trace, edges, contrast = 0.0, np.zeros(labels.shape), 0.0, []
     for n, y, x in np.ndindex(BATCH, *SPACE):
         vote = sum(votes[r] * noisy[n, r, :, y, x] for r in range(R))
-        kept = vote >= min(vote.max(), support)
+        wrote = [k for k in labels[n, :, y, x] if k >= 0]
+        written = np.array([wrote.count(k) / max(1, len(wrote)) for k in range(L)])
+        kept = (vote >= min(vote.max(), support)) | (written >= support)
         support_sum -= math.log(probs[n, kept, y, x].sum())
         for r in range(R):
             diagonal = np.diag(dense[n, r, :, :, y, x])
@@ -240,9 +242,9 @@ def test_the_dominant_loss_is_the_sum_of_its_terms_pixel_by_pixel(batch, support
     image = torch.rand(BATCH, 2, *SPACE)
     log_probs = logits.log_softmax(1)
     barrier, free, edges = dominant_terms(log_probs, confusion, labels, image, support)
-    ours = losses.dominant_loss(
+    ours = dominant.dominant_loss(
         logits, confusion, labels, image, trace_weight=0.7, dominance_weight=2.0,
-        dominance_support=support, edge_weight=0.4,
+        dominance_support=support, edge_weight=0.4, vote_weight=0.0,
     )  # fmt: skip
     expected = slow_loss(logits, confusion, labels, 0.0) + 0.7 * free + 2 * barrier + 0.4 * edges
     assert float(ours) == pytest.approx(expected, rel=1e-5)
@@ -253,11 +255,44 @@ def test_neither_likelihood_nor_trace_moves_the_truth(batch):
     logits.requires_grad_()
     image = torch.rand(BATCH, 1, *SPACE)
     for weight in (0.0, 2.0):
-        loss = losses.dominant_loss(
+        loss = dominant.dominant_loss(
             logits, confusion, labels, image, trace_weight=weight, dominance_weight=0.0,
-            edge_weight=0.0,
+            edge_weight=0.0, vote_weight=0.0,
         )  # fmt: skip
         assert torch.autograd.grad(loss, logits, allow_unused=True)[0].abs().max() == 0
+
+
+def test_the_vote_is_the_likelihood_of_annotators_who_write_the_truth(batch):
+    logits, _, labels = batch
+    log_probs = logits.log_softmax(1)
+    faithful = torch.eye(L).expand(BATCH, R, L, L)[..., None, None].expand(-1, -1, -1, -1, *SPACE)
+    expected = slow_loss(logits, PixelConfusion((faithful + 1e-12).log()), labels, 0.0)
+    assert float(dominant.label_penalty(log_probs, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_vote_has_its_weight(batch):
+    logits, confusion, labels = batch
+    image = torch.rand(BATCH, 1, *SPACE)
+    values = [
+        float(dominant.dominant_loss(logits, confusion, labels, image, vote_weight=w))
+        for w in (0, 2)
+    ]
+    vote = float(dominant.label_penalty(logits.log_softmax(1), labels))
+    assert values[1] - values[0] == pytest.approx(2 * vote, rel=1e-4)
+
+
+def test_a_class_that_was_written_is_possible_before_the_matrices_know_it():
+    """All annotators write class 2 in one corner, the matrices still say 0 everywhere."""
+    labels = torch.zeros(1, 3, 4, 4, dtype=torch.int64)
+    labels[:, :, 0, 0] = 2
+    dense = torch.full((1, 3, L, L, 4, 4), 0.01)
+    dense[:, :, 0] = 1 - 0.01 * (L - 1)
+    logits = torch.zeros(1, L, 4, 4, requires_grad=True)
+    loss = dominant.dominant_loss(
+        logits, PixelConfusion(dense.log()), labels, torch.rand(1, 1, 4, 4), edge_weight=0.0
+    )
+    pull = -torch.autograd.grad(loss, logits)[0][0, :, 0, 0]
+    assert pull[2] == pull.max() > 0
 
 
 def swapped_and_right():
@@ -283,7 +318,7 @@ def test_the_swap_explains_the_labels_as_well_but_costs_more_at_every_trace_weig
         ]
         torch.testing.assert_close(*costs)  # Eq. 4 cannot tell them apart
         ours = [
-            losses.dominant_loss(x, confusion, labels, image, trace_weight=weight)
+            dominant.dominant_loss(x, confusion, labels, image, trace_weight=weight)
             for x in (right, right.flip(1))
         ]
         assert ours[1] > ours[0] + 5
@@ -292,19 +327,19 @@ def test_the_swap_explains_the_labels_as_well_but_costs_more_at_every_trace_weig
 def test_who_writes_one_class_everywhere_has_no_vote():
     _, confusion, labels = swapped_and_right()
     reported = F.one_hot(labels, 2).movedim(-1, 2).float()
-    vote = losses.informed_vote(reported)
+    vote = dominant.informed_vote(reported)
     torch.testing.assert_close(vote[:, 1], labels[:, 0].float(), atol=1e-4, rtol=0)
 
 
 def test_where_nobody_is_informed_all_vote_alike():
     reported = torch.zeros(2, 3, 2, 4, 4)
     reported[:, :, 0] = 1
-    assert losses.informed_vote(reported)[:, 0].allclose(torch.ones(2, 4, 4))
+    assert dominant.informed_vote(reported)[:, 0].allclose(torch.ones(2, 4, 4))
 
 
 def test_without_a_class_of_enough_support_the_largest_counts():
     vote = torch.tensor([0.26, 0.25, 0.25, 0.24]).view(1, 4, 1, 1)
-    assert losses.supported(vote, 0.3).flatten().tolist() == [True, False, False, False]
+    assert dominant.supported(vote, 0.3).flatten().tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("space", [(6, 5), (4, 5, 3)], ids=["2-D", "3-D"])
@@ -316,10 +351,10 @@ def test_a_boundary_is_cheaper_along_an_edge_of_the_image(space):
         probs = torch.zeros(1, 2, *space)
         probs[:, 1, :rows] = 1
         probs[:, 0] = 1 - probs[:, 1]
-        return losses.edge_penalty(probs, image)
+        return dominant.edge_penalty(probs, image)
 
     assert cost(3) < 0.2 * cost(2) and cost(0) == 0
-    assert losses.edge_penalty(torch.rand(1, 2, *space), image * 0).isfinite()  # a constant image
+    assert dominant.edge_penalty(torch.rand(1, 2, *space), image * 0).isfinite()  # a constant image
 
 
 def test_matrices_shared_by_all_pixels_need_the_likelihood_to_move_the_truth(batch):
@@ -327,7 +362,7 @@ def test_matrices_shared_by_all_pixels_need_the_likelihood_to_move_the_truth(bat
     logits.requires_grad_()
     table = torch.randn(R, L, L).log_softmax(1)
     shared = GlobalConfusion(table, BATCH, SPACE)
-    loss = losses.dominant_loss(
+    loss = dominant.dominant_loss(
         logits, shared, labels, torch.rand(BATCH, 1, *SPACE), dominance_weight=0.0, edge_weight=0.0
     )
     assert torch.autograd.grad(loss, logits)[0].abs().max() > 0
