@@ -159,6 +159,24 @@ def generalised_energy_distance(
     return 2 * cross - _pair_distance(s, s, n_classes).mean((1, 2)) - among
 
 
+def agreement(
+    labels: Int[Tensor, "image annotator *space"],
+) -> Float[Tensor, " image"]:
+    """Share of the pixels that anyone marked (a class above 0) on which all wrote the same.
+
+    For two classes the intersection over union of all masks: the LIDC "consensus", whose
+    formula the paper leaves open. Annotators without a label are left out; 1 where nobody
+    marked anything, NaN for an image nobody labelled.
+    """
+    y = labels.flatten(2)
+    here = (y >= 0).any(-1)  # (image, annotator)
+    low = torch.where(here[..., None], y, torch.iinfo(y.dtype).max).amin(1)
+    high = torch.where(here[..., None], y, -1).amax(1)
+    marked = high > 0
+    same = (marked & (low == high)).sum(1).double() / marked.sum(1).clamp_min(1)
+    return torch.where(marked.any(1), same, 1.0).masked_fill(~here.any(1), torch.nan)
+
+
 def calibration_bins(
     probs: Float[Tensor, "image class *space"],
     labels: Int[Tensor, "image *space"],

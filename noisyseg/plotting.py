@@ -65,6 +65,17 @@ def panel(axis: Any, picture: ndarray, title: str = "", **kwargs: Any) -> None:
         spine.set(visible=True, color="#bbbbbb", linewidth=0.6)
 
 
+def grey(picture: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
+    """A picture in any unit as grey values 0…1: its 1st to its 99th percentile.
+
+    What lies within 0…1 already stays as it is.
+    """
+    if picture.min() >= 0 and picture.max() <= 1:
+        return picture
+    low, high = np.percentile(picture, (1, 99))
+    return np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
+
+
 def picture_row(pictures: Mapping[str, ndarray], size: float = 1.3) -> Figure:
     """Named pictures (height, width) or (height, width, 3) in one row."""
     figure, axes = plt.subplots(
@@ -126,7 +137,7 @@ def disentangled(
     )  # fmt: skip
     left = grid[:, 0].subgridspec(3, 1, hspace=0.25)
     for row, (name, picture) in enumerate(
-        {"input": one["image"][0], "truth": truth, "estimated truth": one["probs"][1]}.items()
+        {"input": grey(one["image"][0]), "truth": truth, "estimated truth": one["probs"][1]}.items()
     ):
         panel(figure.add_subplot(left[row]), picture, name)
     for row, (name, pictures) in enumerate(rows.items()):
@@ -151,7 +162,7 @@ def comparison(
     )  # fmt: skip
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.8, wspace=0.06, hspace=0.06)
     for row, index in zip(axes, indices, strict=True):
-        panel(row[0], base["image"][index, 0].astype(float))
+        panel(row[0], grey(base["image"][index, 0].astype(float)))
         panel(row[1], base["truth"][index].astype(float))
         for axis, name in zip(row[first:], names, strict=True):
             panel(axis, exhibits[name]["probs"][index, 1].astype(float))

@@ -40,6 +40,11 @@ class Run:
         return pd.read_csv(self.path / "history.csv")
 
     @cached_property
+    def images(self) -> pd.DataFrame:
+        """One row a test image: dice, energy distance, the annotators' agreement, its names."""
+        return pd.read_csv(self.path / "images.csv", dtype={"image_id": str, "case_id": str})
+
+    @cached_property
     def exhibits(self) -> dict[str, np.ndarray]:
         """A few test images with everything predicted for them; see `train.exhibits`."""
         with np.load(self.path / "exhibits.npz") as arrays:
@@ -125,9 +130,15 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(part, index=False, float_format="%.6g")
 
 
-def finish(folder: Path, metrics: list[dict[str, Any]], exhibits: dict[str, np.ndarray]) -> None:
+def finish(
+    folder: Path,
+    metrics: list[dict[str, Any]],
+    exhibits: dict[str, np.ndarray],
+    images: pd.DataFrame,
+) -> None:
     """Write metrics and exhibits, remove the checkpoint and mark the run DONE."""
     write_csv(folder / "metrics.csv", pd.DataFrame(metrics))
+    write_csv(folder / "images.csv", images)
     with replacing(folder / "exhibits.npz") as part, part.open("wb") as file:
         np.savez_compressed(file, **exhibits)
     (folder / "checkpoint.pt").unlink(missing_ok=True)

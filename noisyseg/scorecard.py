@@ -8,6 +8,7 @@ all test images before their error is taken (`cm_rmse`), and also scored image b
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -49,8 +50,10 @@ class Scorecard:
         """
         n, prediction = len(self.classes), probs.argmax(1)
         self._overlap(prediction, truth)
+        self._keep(agreement=metrics.agreement(labels))
         if noisy_probs is not None:
             samples = noisy_probs.argmax(2)
+            self._keep(predicted_agreement=metrics.agreement(samples))
         samples = prediction[:, None] if samples is None else samples
         self._keep(ged=metrics.generalised_energy_distance(samples, labels, n))
         if confusion is not None:
@@ -109,6 +112,14 @@ class Scorecard:
                 say("ece", metrics.ece_from_bins(bins), annotator=annotator)
             say("ece", metrics.ece_from_bins(self.bins.sum(0)))
         return rows
+
+    def per_image(self) -> pd.DataFrame:
+        """One row an image: foreground `dice`, `ged`, and the annotators' `agreement`, theirs
+        and as predicted."""
+        kept = {name: torch.cat(parts).numpy() for name, parts in self.images.items()}
+        table = pd.DataFrame({"dice": kept["dice"][:, 1:].mean(1)})
+        names = ("ged", "agreement", "predicted_agreement")
+        return table.assign(**{name: kept[name] for name in names if name in kept})
 
     def _matrix_errors(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
         estimated, true = (metrics.normalise_columns(kept[k].sum(0)) for k in ("estimated", "true"))

@@ -126,6 +126,19 @@ def export_histories(runs: Mapping[str, Run]) -> Path:
     return path
 
 
+def export_images(runs: Mapping[str, Run]) -> Path:
+    """Write one row a test image of some runs as `<experiment>.<profile>.images.csv`."""
+    cfg = next(iter(runs.values())).config
+    path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.images.csv"
+    write_csv(path, pd.concat([run.images.assign(name=name) for name, run in runs.items()]))
+    return path
+
+
+def source_images(experiment: str, profile: str | None = None) -> pd.DataFrame:
+    """What `export_images` wrote (column `name`), from the best profile present."""
+    return pd.read_csv(_best(experiment, profile, "images.csv"))
+
+
 def source_histories(experiment: str, profile: str | None = None) -> dict[str, pd.DataFrame]:
     """What `export_histories` wrote, by name, from the best profile present."""
     table = pd.read_csv(_best(experiment, profile, "history.csv"))

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,14 @@ from noisyseg.scorecard import Scorecard
 EVALUATION_BATCH = 250
 EXHIBITS = 8
 OnEpoch = Callable[[dict[str, float]], bool | None]
+
+
+class Evaluation(NamedTuple):
+    """Rows of metrics.csv, the exhibits, and one row an image (images.csv)."""
+
+    rows: list[dict[str, Any]]
+    exhibits: dict[str, np.ndarray]
+    images: pd.DataFrame
 
 
 class TrainingStopped(Exception):
@@ -61,7 +69,7 @@ def _make(
     splits = recipes.load_splits(cfg, dataset)
     shape = recipes.model_shape(splits.train)
     if METHODS[cfg.method].loss == "none":
-        rows, exhibits = evaluate_fusion(cfg, splits.test)
+        scored = evaluate_fusion(cfg, splits.test)
         history, device = pd.DataFrame({"epoch": []}), "cpu"
     else:
         known = METHODS[cfg.method].head == "known"
@@ -70,13 +78,13 @@ def _make(
         )
         views = [recipes.training_view(cfg, part) for part in (splits.train, splits.val)]
         history, device = fit(model, *views, cfg, folder / "checkpoint.pt", on_epoch)
-        rows, exhibits = evaluate(model, splits.test)
+        scored = evaluate(model, splits.test)
         with results.replacing(folder / "model.pt") as part:
             torch.save({k: v.cpu() for k, v in model.state_dict().items()}, part)
     results.write_csv(folder / "history.csv", history)
     provenance = _provenance(dataset, shape, str(device), time.perf_counter() - started)
     results.write_json(folder / "provenance.json", provenance)
-    results.finish(folder, rows, exhibits)
+    results.finish(folder, *scored)
 
 
 def _provenance(
@@ -233,9 +241,7 @@ def _validate(model: nn.Module, batches: Any) -> dict[str, float]:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, test: SegmentationDataset
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
     """Every metric of `METRICS` that applies, on all test images, and the exhibits.
 
     The model is scored on the device it is on; labels and truth are read here and nowhere
@@ -256,12 +262,10 @@ def evaluate(
         score.add(probs, y, t, noisy, dense, out.samples)
         if not exhibits:
             exhibits = _exhibits(image, y, t, probs, noisy, dense)
-    return score.rows(), exhibits
+    return Evaluation(score.rows(), exhibits, _named(score, test))
 
 
-def evaluate_fusion(
-    cfg: ExperimentConfig, test: SegmentationDataset
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+def evaluate_fusion(cfg: ExperimentConfig, test: SegmentationDataset) -> Evaluation:
     """Fused labels of the *test* images against their truth: no network, no generalisation."""
     kept = test.drop_labels(cfg.labelling, cfg.seed)
     labels, truth = (torch.from_numpy(a) for a in (kept.read_labels(), kept.read_truth()))
@@ -269,7 +273,12 @@ def evaluate_fusion(
     score = Scorecard(test.classes, test.annotators)
     score.add_fused(fused.posterior, labels, truth)
     image = torch.from_numpy(test.read_images()[:EXHIBITS])
-    return score.rows(), _exhibits(image, labels, truth, fused.posterior, None, None)
+    exhibits = _exhibits(image, labels, truth, fused.posterior, None, None)
+    return Evaluation(score.rows(), exhibits, _named(score, test))
+
+
+def _named(score: Scorecard, test: SegmentationDataset) -> pd.DataFrame:
+    return score.per_image().assign(image_id=test.image_ids, case_id=test.case_ids)
 
 
 def _exhibits(*tensors: Tensor | None) -> dict[str, np.ndarray]:

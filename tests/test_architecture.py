@@ -24,7 +24,7 @@ EVERY_PY = SOURCES + sorted(
 LEVELS = [
     "paths checks methods confusion",
     "config simulate fusion metrics models losses diagnostics plotting subsets",  # L0
-    "data results scorecard studies charts prob_unet predict dominant",  # L1
+    "data results scorecard studies charts prob_unet predict dominant overlays",  # L1
     "recipes tables",
     "train verdicts",  # L2
     "sweeps widgets report",  # L3
@@ -41,6 +41,7 @@ DRAWS = {
     "verdicts",
     "plotting",
     "charts",
+    "overlays",
     "paths",
 }  # all that notebooks 90 and 91 may import
 

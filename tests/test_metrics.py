@@ -197,3 +197,24 @@ def test_every_reported_metric_is_explained(tiny_folder):
         "tiny", "smoke", "dominant", dataset=str(tiny_folder), width=4, depth=2, epochs=1
     )
     assert set(ns.run(cfg).metrics.metric) == set(metrics.METRICS)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_agreement_against_a_loop(classes):
+    torch.manual_seed(0)
+    labels = torch.randint(0, classes, (5, 3, 6, 7))
+    labels[1, 2] = -1  # did not label this image
+    labels[2] = 0
+    labels[3] = labels[3, :1]
+    got = metrics.agreement(labels)
+    for n in range(5):
+        masks = [m for m in labels[n] if (m >= 0).any()]
+        marked = same = 0
+        for y in range(6):
+            for x in range(7):
+                wrote = {int(m[y, x]) for m in masks}
+                marked += wrote != {0}
+                same += len(wrote) == 1 and wrote != {0}
+        assert float(got[n]) == pytest.approx(same / marked if marked else 1.0)
+    assert float(got[2]) == float(got[3]) == 1
+    assert metrics.agreement(torch.full((1, 2, 3, 3), -1)).isnan().all()

@@ -152,7 +152,7 @@ def test_the_model_comes_back_as_it_was(tiny_folder):
 
 def test_the_run_folder_is_the_contracts(tiny_folder):
     run = ns.run(config(tiny_folder))
-    expected = "config.json provenance.json history.csv metrics.csv exhibits.npz model.pt DONE"
+    expected = "config.json provenance.json history.csv metrics.csv images.csv exhibits.npz model.pt DONE"
     assert {p.name for p in run.path.iterdir()} - {".lock"} == set(expected.split())
     assert results.read_config(run.path) == run.config
     assert run.path.name == f"tiny-dominant-s0-{run.config.digest(run.provenance['fingerprint'])}"
@@ -195,3 +195,12 @@ def test_training_that_ends_in_the_swap_warns_and_records_it(tiny_folder):
 def test_the_dominant_loss_finds_the_truth_with_the_same_settings(tiny_folder):
     run = ns.run(config(tiny_folder, "dominant", **SWAPS))
     assert run.history.class_margin.iloc[-1] > 0 and run.value("dice") > 0.8
+
+
+def test_a_run_keeps_one_row_an_image(tiny_folder):
+    run = ns.run(config(tiny_folder))
+    test = ns.load_dataset(tiny_folder).split("test")
+    assert run.images.image_id.tolist() == test.image_ids.tolist()
+    assert run.images.dice.mean() == pytest.approx(run.value("dice"), abs=1e-4)
+    assert run.images.ged.mean() == pytest.approx(run.value("ged"), abs=1e-4)
+    assert run.images.predicted_agreement.between(0, 1).all()
