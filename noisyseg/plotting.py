@@ -198,13 +198,15 @@ def scores(
     printed: pd.DataFrame | None = None,
     percent: bool = True,
     labellings: Sequence[str] = ("dense", "one"),
+    klass: str = "all",
 ) -> Figure:
     """A dot a seed for each method, a bar at the mean, and the paper's printed value beside it.
 
-    `data` in the exported columns; `printed` as in figures/printed.csv. The reader sees at
-    once which rows are bounds (grey) and where the paper's numbers lie.
+    `data` in the exported columns, of which `klass` is shown; `printed` as in
+    figures/printed.csv. The reader sees at once which rows are bounds (grey) and where the
+    paper's numbers lie.
     """
-    rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
+    rows = data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == "all")]
     methods, scale = method_order(rows.method.unique()), 100 if percent else 1
     figure, axes = plt.subplots(
         1, len(labellings), figsize=(4.4 * len(labellings), 0.27 * len(methods) + 0.9),

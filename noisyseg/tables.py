@@ -22,6 +22,8 @@ COLUMNS = (
     "n_images digest"
 ).split()
 KEY = ["experiment", "dataset", "profile", "labelling", "method", "seed"]
+# The class whose Dice stands in the paper's tables, where it is not the mean over foreground.
+TARGET = {"brats": "necrotic core"}
 BEST_FIRST = ("full", "reduced", "smoke")
 
 
@@ -174,9 +176,15 @@ def select(
     return data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == annotator)]
 
 
+def reported(data: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of one metric that the paper's tables show: of the target class, or of all."""
+    dataset = data.dataset.iloc[0] if len(data) else ""
+    return select(data, metric, TARGET.get(dataset, "all") if metric == "dice" else "all")
+
+
 def summarise(data: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean, sd, minimum, maximum and count over seeds of one metric, by labelling and method."""
-    grouped = select(data, metric).groupby(["labelling", "method"], sort=False).value
+    grouped = reported(data, metric).groupby(["labelling", "method"], sort=False).value
     return grouped.agg(["mean", "std", "min", "max", "count"]).reset_index()
 
 

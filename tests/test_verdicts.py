@@ -14,7 +14,8 @@ def table(better, worse, metric="dice"):
         for name, values in (("trace", better), ("mode", worse))
         for seed, value in enumerate(values)
     ]
-    fixed = dict(labelling="dense", metric=metric, annotator="all", origin="real", profile="full")
+    fixed = dict(labelling="dense", metric=metric, annotator="all", origin="real", profile="full",
+                 dataset="mnist")  # fmt: skip
     return pd.DataFrame(rows).assign(**fixed, **{"class": "all"})
 
 
@@ -61,7 +62,34 @@ def test_differences_are_paired_by_seed():
 def test_every_claim_names_rows_that_exist():
     from noisyseg.methods import METHODS
 
-    assert all({c.better, c.worse} <= METHODS.keys() for c in verdicts.MNIST_CLAIMS)
+    claims = verdicts.MNIST_CLAIMS + verdicts.MEDICAL_CLAIMS
+    assert all({c.better, c.worse} <= METHODS.keys() for c in claims)
+
+
+@pytest.mark.parametrize("origin", ["stand-in", "simulated"])
+def test_what_is_not_real_tests_no_claim_but_shows_the_difference(origin):
+    data = table([0.9, 0.91, 0.92], [0.5, 0.52, 0.51]).assign(origin=origin, dataset="lidc")
+    row = verdicts.judge(data, claim())
+    assert row["verdict"] == "not testable here" and row["ours"].startswith("+40.0")
+    assert "holds" in row["reason"] and row["data"].startswith(f"lidc ({origin})")
+
+
+def test_printed_values_are_those_of_the_data_set():
+    data = table([0.9, 0.91], [0.5, 0.52])
+    by_name = {
+        name: verdicts.judge(data.assign(dataset=name), claim())["paper"]
+        for name in ("mnist", "ms", "brats", "lidc")
+    }
+    assert by_name == {
+        "mnist": "+20.0 Dice points", "ms": "+19.7 Dice points", "brats": "+19.3 Dice points",
+        "lidc": "+15.5 Dice points",
+    }  # fmt: skip
+
+
+def test_medical_claims_are_judged_as_far_as_their_rows_are_there():
+    data = table([0.9, 0.91], [0.5, 0.52]).assign(dataset="ms", origin="stand-in")
+    rows = verdicts.medical_verdicts(data)
+    assert rows.claim.tolist() == ["the method beats a network on majority labels"]
 
 
 def study(values, **fixed):
