@@ -108,7 +108,9 @@ def prepare_cases(
     del arrays  # closes the mapped files before they go
     shutil.rmtree(cache)
     counts = pd.Series(load_dataset(out).split_of).value_counts()
-    return Report(out, {s: int(counts[s]) for s in ("train", "val", "test") if s in counts}, skipped)
+    return Report(
+        out, {s: int(counts[s]) for s in ("train", "val", "test") if s in counts}, skipped
+    )
 
 
 def fingerprint(cases: Sequence[Case]) -> str:

@@ -41,15 +41,14 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": dict(epochs=30, batch_size=256, learning_rate=2e-3),
     "paper": dict(learning_rate=1e-4, flip=True, schedule="constant"),
 }
-# Slices are larger than digits, so fewer of them make runs of the same few minutes.
+# Slices are larger than digits, so fewer of them make runs of the same one or two minutes.
+_BRIEF = dict(n_train=48, n_val=16, n_test=24, epochs=4, batch_size=8)
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {
-        name: dict(n_train=64, n_val=16, n_test=32, epochs=8, batch_size=8)
-        for name in ("ms", "brats", "lidc")
-    },
+    "smoke": {"ms": _BRIEF, "brats": _BRIEF, "lidc": _BRIEF},
     "reduced": {
-        name: dict(n_train=600, n_val=100, n_test=300, epochs=12, batch_size=16)
-        for name in ("ms", "brats", "lidc")
+        "ms": dict(n_train=None, n_val=None, n_test=None, epochs=14, batch_size=8),
+        "brats": dict(n_train=None, n_val=None, n_test=None, epochs=20, batch_size=8),
+        "lidc": dict(n_train=600, n_val=100, n_test=300, epochs=10, batch_size=16),
     },
 }
 SEEDS: dict[str, int] = {"smoke": 1, "reduced": 3, "full": 5, "paper": 3}

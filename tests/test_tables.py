@@ -76,7 +76,7 @@ def test_a_missing_table_says_how_to_make_it(figures):
 def test_summaries_give_mean_sd_and_count():
     rows = [("dense", "mode", v) for v in (0.8, 0.9)]
     data = pd.DataFrame(rows, columns=["labelling", "method", "value"])
-    data["metric"], data["class"], data["annotator"] = "dice", "all", "all"
+    data = data.assign(metric="dice", annotator="all", dataset="mnist", **{"class": "all"})
     row = tables.summarise(data, "dice").iloc[0]
     assert (row["mean"], row["count"]) == (pytest.approx(0.85), 2)
     assert row["std"] == pytest.approx(0.0707, abs=1e-4)

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from noisyseg import verdicts
+from noisyseg.tables import TARGET
 
 
 def table(better, worse, metric="dice"):
@@ -77,7 +78,9 @@ def test_what_is_not_real_tests_no_claim_but_shows_the_difference(origin):
 def test_printed_values_are_those_of_the_data_set():
     data = table([0.9, 0.91], [0.5, 0.52])
     by_name = {
-        name: verdicts.judge(data.assign(dataset=name), claim())["paper"]
+        name: verdicts.judge(
+            data.assign(dataset=name, **{"class": TARGET.get(name, "all")}), claim()
+        )["paper"]
         for name in ("mnist", "ms", "brats", "lidc")
     }
     assert by_name == {

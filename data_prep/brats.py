@@ -1,0 +1,191 @@
+"""BraTS 2018 to 2023: the official training trees -> prepared folder `brats`.
+
+Four modalities, three tumour classes (paper section 4: centre crops of 192, z-score by case
+and modality). Label 4 (enhancing tumour until 2021) becomes 3, the label it has since 2023.
+
+    python -m data_prep.brats --folder MICCAI_BraTS2020_TrainingData
+"""
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep import volumes
+from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
+from noisyseg.paths import data_root
+
+MODALITIES = ("flair", "t1", "t1ce", "t2")
+CLASSES = ("background", "necrotic core", "oedema", "enhancing tumour")
+SINCE_2023 = {"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2"}
+SCAN = re.compile(
+    r"(?P<name>BraTS.*?)[_-](?P<what>flair|t1ce|t1|t2|t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?",
+    re.IGNORECASE,
+)
+# One mask of the 2020 copy that is passed around carries the name of another project.
+MISNAMED = re.compile(r"W39_1998\.09\.19_Segm\.nii(\.gz)?")
+LICENCE = "BraTS: for registered users, not to be passed on (Menze 2015, Bakas 2017 and 2018)"
+STAND_IN = "phantoms on ICBM 152 anatomy (copyright McConnell Brain Imaging Centre); tumours drawn"
+PREP_VERSION = 1
+
+
+class Options(NamedTuple):
+    """How a case becomes slices. `spacing` mm in all directions, `crop` pixels (square), slices
+    with at least `min_pixels` of tumour, with `all_classes` all three, every `every`-th."""
+
+    modalities: tuple[str, ...] = MODALITIES
+    spacing: float = 1.0
+    crop: int = 192
+    min_pixels: int = 50
+    all_classes: bool = False
+    every: int = 1
+
+
+DEFAULT = Options()
+
+
+def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
+    """One case a folder or name below `folder`; files in the order of the modalities, then the
+    mask.
+
+    Raises FileNotFoundError where there is no case, ValueError for a case in two places. A
+    case without one of its files says so when it is read.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for file, name, what in _scans(Path(folder)):
+        files = found.setdefault(name, {})
+        if (other := files.setdefault(what, file)) != file:
+            raise ValueError(f"{file} and {other} are the same case twice; remove one")
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} holds no case such as BraTS20_Training_001_flair.nii.gz: give the folder "
+            "of the training data"
+        )
+    names = [*options.modalities, "seg"]
+    return [
+        Case(
+            name,
+            _patient(name),
+            tuple(files.get(n, folder / f"{name}_{n} (missing)") for n in names),
+        )
+        for name, files in sorted(found.items())
+    ]
+
+
+def _scans(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: give the folder of the training data")
+    for file in sorted(folder.rglob("*")):
+        if match := SCAN.fullmatch(file.name):
+            what = match["what"].lower()
+            yield file, match["name"], SINCE_2023.get(what, what)
+        elif MISNAMED.fullmatch(file.name):
+            yield file, file.parent.name, "seg"
+
+
+def _patient(name: str) -> str:
+    """The patient of a case: since 2023 a last number counts the visits (BraTS-GLI-00001-000)."""
+    return name.rsplit("-", 1)[0] if re.fullmatch(r"BraTS-\w+-\d+-\d+", name) else name
+
+
+def read_case(case: Case, options: Options) -> Slices:
+    """The axial slices of one case that show tumour, normalised; `Unusable` if damaged."""
+    scans = {str(f): volumes.read_volume(f) for f in case.files[:-1]}
+    seg = volumes.read_mask(case.files[-1], (0, 1, 2, 3, 4))
+    if {3, 4} <= set(np.unique(seg.array).tolist()):
+        raise Unusable(f"{case.files[-1]}: has labels 3 and 4, of two years; correct one of them")
+    seg = seg._replace(array=np.where(seg.array == 4, 3, seg.array))
+    volumes.same_grid(scans | {str(case.files[-1]): seg})
+    spacing = (options.spacing,) * 3
+    images = [volumes.resample(volumes.normalise(v), spacing).array for v in scans.values()]
+    truth = volumes.as_labels(volumes.resample_mask(seg, spacing))
+    keep = _chosen(truth, options, case.files[-1])
+    image = _cut(np.stack(images), keep, options.crop).astype(np.float16)
+    return Slices(
+        image, None, _cut(truth[None], keep, options.crop)[:, 0], [f"z{z:03d}" for z in keep]
+    )
+
+
+def _chosen(truth: np.ndarray, options: Options, file: Path) -> np.ndarray:
+    """Numbers of the slices that are kept."""
+    good = (truth > 0).sum((0, 1)) >= max(1, options.min_pixels)
+    if options.all_classes:
+        good &= np.all([(truth == k).any((0, 1)) for k in (1, 2, 3)], axis=0)
+    if not good.any():
+        wanted = f"{options.min_pixels} pixels of tumour" + " of all classes" * options.all_classes
+        raise Unusable(f"{file}: no slice has {wanted}; lower --min-pixels or remove the case")
+    return np.flatnonzero(good)[:: options.every]
+
+
+def _cut(array: np.ndarray, keep: np.ndarray, crop: int) -> np.ndarray:
+    """(channel, x, y, z) -> (slice, channel, y, x) of the slices `keep`, cropped or padded."""
+    kept = np.moveaxis(array[..., keep], 0, 2)  # centre works on the first two axes
+    return volumes.axial(np.moveaxis(volumes.centre(kept, (crop, crop)), 2, 0))
+
+
+def prepare(
+    folder: Path,
+    out: Path | None = None,
+    options: Options = DEFAULT,
+    origin: str = "real",
+    strict: bool = False,
+    force: bool = False,
+) -> Report:
+    """Write the prepared folder `out` (default: brats below the data root) from `folder`.
+
+    Split by patient; annotators are simulated at run time. Raises what `find_cases` and
+    `prepare_cases` raise.
+    """
+    cases = find_cases(Path(folder), options)
+    settings = options._asdict() | {"prep_version": PREP_VERSION}
+    return prepare_cases(
+        out or data_root() / "brats", cases, partial(read_case, options=options), settings,
+        strict=strict, force=force, name="brats", classes=[*CLASSES], origin=origin,
+        channels=[*options.modalities], annotators=None, prep_version=PREP_VERSION,
+        spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; a data error ends it with one line and exit status 1."""
+    parser = argparse.ArgumentParser(
+        "python -m data_prep.brats", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add, default = parser.add_argument, DEFAULT
+    add("--folder", type=Path, required=True, help="the tree of the training data, any year")
+    add("--out", type=Path, help="prepared folder (default: brats below the data root)")
+    add("--modalities", nargs="+", choices=MODALITIES, default=default.modalities)
+    add("--spacing", type=float, default=default.spacing, help="mm (1.0)")
+    add("--crop", type=int, default=default.crop, help="pixels, square, about the middle (192)")
+    add("--min-pixels", type=int, default=default.min_pixels, help="tumour pixels of a slice (50)")
+    add("--all-classes", action="store_true", help="only slices with all three tumour classes")
+    add("--every", type=int, default=default.every, help="keep every n-th of these slices (1)")
+    add(
+        "--origin",
+        choices=("real", "stand-in"),
+        default="real",
+        help="stand-in: of data_prep.standins",
+    )
+    add("--strict", action="store_true", help="stop at the first unusable case")
+    add("--force", action="store_true", help="make the folder again if it exists")
+    args = parser.parse_args(arguments)
+    options = Options(
+        tuple(args.modalities),
+        args.spacing,
+        args.crop,
+        args.min_pixels,
+        args.all_classes,
+        args.every,
+    )
+    try:
+        print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""MS lesions: the MSLSC / ISBI 2015 longitudinal training tree -> prepared folder `ms`.
+
+21 scans of 5 patients, four modalities, lesion masks of two raters (paper section 4). How the
+paper cut slices from the scans it does not say; every such choice is an argument here.
+
+    python -m data_prep.ms_lesions --folder training
+"""
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep import volumes
+from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
+from noisyseg.paths import data_root
+
+MODALITIES = ("flair", "mprage", "pd", "t2")
+TRUTHS = ("mask1", "mask2", "union", "intersection")
+SCAN = re.compile(
+    r"(?P<name>training(?P<patient>\d+)_(?P<visit>\d+))_"
+    r"(?P<what>flair|mprage|pd|t2|mask1|mask2)(?P<pp>_pp)?\.nii(\.gz)?",
+    re.IGNORECASE,
+)
+LICENCE = "MSLSC / ISBI 2015: for registered users, not to be passed on (smart-stats-tools.org)"
+STAND_IN = "phantoms on ICBM 152 anatomy (copyright McConnell Brain Imaging Centre); lesions drawn"
+PREP_VERSION = 1
+
+
+class Options(NamedTuple):
+    """How a scan becomes slices. `spacing` mm in all directions, `crop` pixels (x, y), slices
+    with at least `min_pixels` of lesion in the truth, and of these every `every`-th."""
+
+    modalities: tuple[str, ...] = ("flair", "mprage")
+    which: str = "preprocessed"
+    truth: str = "mask1"
+    raters: bool = False
+    spacing: float = 1.0
+    crop: tuple[int, int] = (192, 224)
+    min_pixels: int = 1
+    every: int = 1
+
+
+DEFAULT = Options()
+
+
+def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
+    """One case a scan below `folder`, at any depth; files in the order of the modalities, then
+    the two masks.
+
+    Raises FileNotFoundError where there is no scan. A scan without one of its files becomes a
+    case whose reading says what is missing; a file that is there twice is a ValueError.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for file, match in _scans(Path(folder)):
+        what = match["what"].lower()
+        if what in MODALITIES and bool(match["pp"]) != (options.which == "preprocessed"):
+            continue
+        files = found.setdefault(match["name"].lower(), {})
+        if (other := files.setdefault(what, file)) != file:
+            raise ValueError(f"{file} and {other} are the same scan twice; remove one")
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} holds no scan named training01_01_flair_pp.nii or alike: give the folder "
+            "`training` of the archive"
+        )
+    names = [*options.modalities, "mask1", "mask2"]
+    return [
+        Case(name, name.split("_")[0], tuple(files.get(n, _absent(folder, name, n)) for n in names))
+        for name, files in sorted(found.items())
+    ]
+
+
+def _scans(folder: Path) -> Iterator[tuple[Path, re.Match]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: give the folder `training`")
+    for file in sorted(folder.rglob("*")):
+        if match := SCAN.fullmatch(file.name):
+            yield file, match
+
+
+def _absent(folder: Path, name: str, what: str) -> Path:
+    return Path(folder) / f"{name}_{what} (missing)"
+
+
+def read_case(case: Case, options: Options) -> Slices:
+    """The axial slices of one scan, normalised over its own brain; `Unusable` if damaged."""
+    count = len(options.modalities)
+    scans = {str(f): volumes.read_volume(f) for f in case.files[:count]}
+    masks = {str(f): volumes.read_mask(f, (0, 1)) for f in case.files[count:]}
+    volumes.same_grid(scans | masks)
+    spacing = (options.spacing,) * 3
+    images = [volumes.resample(volumes.normalise(v), spacing).array for v in scans.values()]
+    raters = [volumes.resample_mask(v, spacing).array > 0 for v in masks.values()]
+    truth = {
+        "mask1": raters[0], "mask2": raters[1],
+        "union": raters[0] | raters[1], "intersection": raters[0] & raters[1],
+    }[options.truth]  # fmt: skip
+    keep = np.flatnonzero(truth.sum((0, 1)) >= max(1, options.min_pixels))[:: options.every]
+    if not len(keep):
+        raise Unusable(
+            f"{case.files[count]}: no slice has {options.min_pixels} pixels of lesion; lower "
+            "--min-pixels or remove the case"
+        )
+    image = _cut(np.stack(images), keep, options).astype(np.float16)
+    mask = _cut(truth[None].astype(np.int8), keep, options)[:, 0]
+    both = _cut(np.stack(raters).astype(np.int8), keep, options) if options.raters else None
+    return Slices(image, both, mask, [f"z{z:03d}" for z in keep])
+
+
+def _cut(array: np.ndarray, keep: np.ndarray, options: Options) -> np.ndarray:
+    """(channel, x, y, z) -> (slice, channel, y, x) of the slices `keep`, cropped or padded."""
+    kept = np.moveaxis(array[..., keep], 0, 2)  # centre works on the first two axes
+    return volumes.axial(np.moveaxis(volumes.centre(kept, options.crop), 2, 0))
+
+
+def prepare(
+    folder: Path,
+    out: Path | None = None,
+    options: Options = DEFAULT,
+    origin: str = "real",
+    strict: bool = False,
+    force: bool = False,
+) -> Report:
+    """Write the prepared folder `out` (default: ms below the data root) from `folder`.
+
+    Split by patient: slices of one brain never stand on both sides. Raises what
+    `find_cases` and `prepare_cases` raise.
+    """
+    cases = find_cases(folder, options)
+    settings = options._asdict() | {"prep_version": PREP_VERSION}
+    return prepare_cases(
+        out or data_root() / "ms", cases, partial(read_case, options=options), settings,
+        strict=strict, force=force, name="ms", classes=["background", "lesion"],
+        channels=[*options.modalities], origin=origin, prep_version=PREP_VERSION,
+        annotators=["rater 1", "rater 2"] if options.raters else None,
+        spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; a data error ends it with one line and exit status 1."""
+    parser = argparse.ArgumentParser(
+        "python -m data_prep.ms_lesions", None, __doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )  # fmt: skip
+    add, default = parser.add_argument, DEFAULT
+    add("--folder", type=Path, required=True, help="the folder `training` of the archive")
+    add("--out", type=Path, help="prepared folder (default: ms below the data root)")
+    add("--modalities", nargs="+", choices=MODALITIES, default=default.modalities,
+        help="channels; the paper has FLAIR and T1 (default: flair mprage)")  # fmt: skip
+    add("--which", choices=("preprocessed", "orig"), default=default.which)
+    add("--truth", choices=TRUTHS, default=default.truth, help="what is the truth (mask1)")
+    add("--annotators", choices=("simulated", "raters"), default="simulated",
+        help="simulated at run time as in the paper, or the two raters themselves")  # fmt: skip
+    add("--spacing", type=float, default=default.spacing, help="mm (1.0)")
+    add("--crop", type=int, nargs=2, default=default.crop, help="pixels left-right, front-back")
+    add("--min-pixels", type=int, default=default.min_pixels, help="lesion pixels of a slice (1)")
+    add("--every", type=int, default=default.every, help="keep every n-th of these slices (1)")
+    add(
+        "--origin",
+        choices=("real", "stand-in"),
+        default="real",
+        help="stand-in: of data_prep.standins",
+    )
+    add("--strict", action="store_true", help="stop at the first unusable scan")
+    add("--force", action="store_true", help="make the folder again if it exists")
+    args = parser.parse_args(arguments)
+    options = Options(
+        tuple(args.modalities), args.which, args.truth, args.annotators == "raters",
+        args.spacing, tuple(args.crop), args.min_pixels, args.every,
+    )  # fmt: skip
+    try:
+        print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

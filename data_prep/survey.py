@@ -1,0 +1,223 @@
+"""Reads every matched file once: which values, sizes, channels and spacings there are.
+
+Done before anything is written, so that a wrong class value or a picture of another size is
+an error with a file's name. Knows no rule of file names and no command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int
+from numpy import ndarray
+from tqdm.auto import tqdm
+
+from data_prep import pictures
+from data_prep.cases import Unusable
+from data_prep.matching import few
+
+TRUTH = "the truth"
+GREY = "grey truth"
+MANY = 20  # more classes than this are asked about
+GREY_TRUTH = 10  # the authors' loader: grey truth above this is foreground
+
+
+class Entry(NamedTuple):
+    """One image: a file a channel (None = missing), the masks of annotators, the truth."""
+
+    name: str
+    images: tuple[Path | None, ...]
+    masks: Mapping[str, Path]
+    truth: Path | None = None
+    split: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file there is."""
+        truth = [] if self.truth is None else [self.truth]
+        return (*(f for f in self.images if f), *self.masks.values(), *truth)
+
+
+class Loaded(NamedTuple):
+    """An entry's pixels: `image` (channel, *space), raw masks (*space) by who wrote them."""
+
+    image: Float32[ndarray, "channel *space"]
+    masks: dict[str, Int[ndarray, "*space"]]
+    spacing: tuple[float, ...] | None
+    remarks: tuple[str, ...]
+
+
+@dataclass
+class Survey:
+    """What reading everything showed: values by who and where first, shapes by image."""
+
+    values: dict[str, dict[int, Path]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    spacings: dict[str, tuple[float, ...] | None] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+
+def load(entry: Entry, spacing_mm: float | None = None, tree: str = "") -> Loaded:
+    """Read every file of `entry` and check that all lie on one grid.
+
+    `tree`: empty, or how the authors' tree is read: "masks" or "grey truth". Raises
+    `Unusable` naming the file for a missing channel, damage, or another grid.
+    """
+    if None in entry.images:
+        here = next(f for f in entry.images if f)
+        raise Unusable(
+            f"{here}: channel {entry.images.index(None) + 1} of image {entry.name} is missing; "
+            "add its file or remove the others"
+        )
+    files = [f for f in entry.images if f]
+    scans = [_flat(pictures.read_image(file), tree) for file in files]
+    given = dict(entry.masks) | ({} if entry.truth is None else {TRUTH: entry.truth})
+    masks = {who: pictures.read_labels(file) for who, file in given.items()}
+    for file, scan in zip(files[1:], scans[1:], strict=True):
+        _check_grid(files[0], scans[0], file, scan, scan.array.shape[1:])
+    for who, mask in masks.items():
+        _check_grid(files[0], scans[0], given[who], mask, mask.array.shape)
+    if tree == GREY and TRUTH in masks and not _is_binary(masks[TRUTH].array):
+        masks[TRUTH] = masks[TRUTH]._replace(array=1 * (masks[TRUTH].array > GREY_TRUTH))
+    if spacing_mm is not None:
+        scans = [pictures.resampled(s, spacing_mm, f) for s, f in zip(scans, files, strict=True)]
+        masks = {w: pictures.resampled(m, spacing_mm, given[w]) for w, m in masks.items()}
+    image = np.concatenate([scan.array for scan in scans])
+    remarks = tuple(r for scan in scans for r in scan.remarks)
+    return Loaded(image, {w: m.array for w, m in masks.items()}, scans[0].spacing, remarks)
+
+
+def _flat(scan: pictures.Scan, tree: str) -> pictures.Scan:
+    """In the authors' tree there are no volumes: a few pages are channels."""
+    pages = tree and scan.volume is None and scan.array.ndim == 4
+    if pages and scan.array.shape[1] <= pictures.SAMPLES:
+        return scan._replace(array=scan.array[0])
+    return scan
+
+
+def _is_binary(array: ndarray) -> bool:
+    return set(np.unique(array).tolist()) <= {0, 1}
+
+
+def _check_grid(
+    first: Path, scan: pictures.Scan, file: Path, other: pictures.Scan, shape: tuple[int, ...]
+) -> None:
+    space = scan.array.shape[1:]
+    if space != shape:
+        raise Unusable(
+            f"{file}: its size is {shape}, that of {first} is {space}; save both on one grid"
+        )
+    if (scan.volume is None) != (other.volume is None):
+        raise Unusable(
+            f"{file}: one of it and {first} is a NIfTI volume and one is not, so their axes "
+            "cannot be compared; convert it"
+        )
+    if scan.volume is not None:
+        pictures.check_grid({str(first): scan.volume, str(file): other.volume})
+
+
+def survey(entries: Sequence[Entry], spacing_mm: float | None = None, tree: str = "") -> Survey:
+    """Read all entries, one in memory at a time; those that are unusable are left out here."""
+    found = Survey()
+    for entry in tqdm(entries, desc="survey", disable=None, leave=False):
+        try:
+            loaded = load(entry, spacing_mm, tree)
+        except Unusable:
+            continue
+        found.shapes[entry.name] = loaded.image.shape
+        found.spacings[entry.name] = loaded.spacing
+        for remark in loaded.remarks:
+            found.remarks.setdefault(remark, []).append(entry.name)
+        for who, mask in loaded.masks.items():
+            file = entry.truth if who == TRUTH else entry.masks[who]
+            seen = found.values.setdefault(who, {})
+            seen |= {v: file for v in np.unique(mask).tolist() if v not in seen}
+    return found
+
+
+def class_table(
+    found: Survey, values: Sequence[int] | None, classes: Sequence[str] | None
+) -> tuple[dict[int, int], list[str]]:
+    """Value in a file -> class, and the names of the classes.
+
+    Without `values` the sorted ones that occur; where every annotator wrote either 0 and 1 or
+    0 and 255, both mean the same. ValueError where values and names do not fit.
+    """
+    where = {v: f for seen in found.values.values() for v, f in seen.items()}
+    if values is not None:
+        if len(set(values)) != len(values) or len(values) < 2:
+            raise ValueError(f"--values {few(values)}: give two or more different values")
+        table = {int(v): n for n, v in enumerate(values)}
+    elif where and all(set(s) <= {0, 1} or set(s) <= {0, 255} for s in found.values.values()):
+        table = {v: int(v > 0) for v in sorted(where)}
+    else:
+        table = {v: n for n, v in enumerate(sorted(where))}
+    n = max(table.values(), default=0) + 1
+    if values is None and classes is None and n > MANY:
+        raise ValueError(
+            f"{n} values occur in the masks, such as {few(where.items())}: is it a grey picture or "
+            "a JPEG's trace? Give --classes or --values if they are classes"
+        )
+    if n < 2:
+        raise ValueError(f"only the value {few(where)} occurs in all masks; give --values")
+    names = list(classes or _default_names(n))
+    if len(names) != n:
+        seen = "; ".join(f"{v} in {where[v]}" if v in where else f"{v} nowhere" for v in table)
+        raise ValueError(
+            f"{n} values for the {len(names)} classes {few(names)} ({seen}); correct the masks, "
+            "--classes or --values"
+        )
+    return table, names
+
+
+def _default_names(n: int) -> list[str]:
+    return ["background", "foreground"] if n == 2 else ["background", *_numbered(n)]
+
+
+def _numbered(n: int) -> list[str]:
+    return [f"class {i}" for i in range(1, n)]
+
+
+def common_size(found: Survey, size: Sequence[int] | str | None, slices: str) -> tuple[int, ...]:
+    """The space of every image in the folder, and the checks that all images are alike.
+
+    `size`: None (all must agree), "largest", or numbers of pixels. ValueError naming two files
+    that differ in axes, channels or size.
+    """
+    if not found.shapes:
+        return ()
+    cut = 1 if slices != "none" else 0
+    spaces = {n: s[1 + cut * (len(s) == 4) :] for n, s in found.shapes.items()}
+    _alike({n: len(s) - 1 for n, s in found.shapes.items()}, "axes", "prepare each kind alone")
+    _alike({n: s[0] for n, s in found.shapes.items()}, "channels", "convert them to one kind")
+    if size is None:
+        _alike(spaces, "size", "give --size H W or --size largest to crop and pad")
+        return next(iter(spaces.values()))
+    if size == "largest":
+        return tuple(np.max(list(spaces.values()), axis=0).tolist())
+    n = len(next(iter(spaces.values())))
+    numbers = tuple(int(s) for s in size)
+    if len(numbers) != n or min(numbers) < 1:
+        raise ValueError(f"--size {few(size)}: give {n} numbers of pixels above 0, or largest")
+    return numbers
+
+
+def _alike(facts: Mapping[str, Any], what: str, remedy: str) -> None:
+    first = next(iter(facts))
+    for name, value in facts.items():
+        if value != facts[first]:
+            raise ValueError(
+                f"image {name} has {what} {value}, image {first} {facts[first]}; {remedy}"
+            )
+
+
+def common_spacing(found: Survey, size: tuple[int, ...]) -> tuple[float, ...] | None:
+    """Spacing in mm along space, None where images differ or have none."""
+    all_of = {s[-len(size) :] if s else None for s in found.spacings.values()}
+    first = next(iter(all_of), None)
+    if first is None or None in all_of:
+        return None
+    same = all(np.allclose(s, first, rtol=1e-3) for s in all_of)
+    return tuple(min(all_of)) if same else None

@@ -1,0 +1,233 @@
+"""NIfTI volumes: read in one orientation, resampled, normalised, cropped, and written back.
+
+Everything geometric comes from the header's affine. A volume is turned to the closest
+canonical orientation (axes to right, anterior, superior); an oblique one stays oblique, so
+that slices are the scanner's own. `to_input_grid` undoes all of it for a prediction.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from numpy import ndarray
+from scipy import ndimage
+
+from data_prep.cases import Unusable
+
+TOLERANCE_MM = 1e-3
+Affine = Float[ndarray, "4 4"]
+
+
+class Volume(NamedTuple):
+    """`array` (x, y, z) with `affine` from voxels to mm; `spacing` in mm.
+
+    `file` is where it came from, `source` that file's own shape and affine.
+    """
+
+    array: Float32[ndarray, "x y z"]
+    affine: Affine
+    spacing: tuple[float, float, float]
+    file: Path
+    source: tuple[tuple[int, ...], Affine]
+
+
+def read_volume(file: Path) -> Volume:
+    """One volume in closest canonical orientation, scaled as its header says.
+
+    Raises `Unusable` for a file that is missing, truncated, no NIfTI, not three-dimensional,
+    empty, without a usable affine, or holds NaN or infinite voxels.
+    """
+    image = _open(Path(file))
+    array = _pixels(image, Path(file))
+    affine = np.asarray(image.affine, float)
+    _check_affine(affine, Path(file))
+    turned = apply_orientation(array, io_orientation(affine))
+    canonical = affine @ inv_ornt_aff(io_orientation(affine), array.shape)
+    spacing = tuple(float(mm) for mm in np.linalg.norm(canonical[:3, :3], axis=0))
+    return Volume(
+        np.ascontiguousarray(turned), canonical, spacing, Path(file), (array.shape, affine)
+    )
+
+
+def _open(file: Path) -> nib.Nifti1Image:
+    if not file.exists():
+        raise Unusable(f"{file}: missing; restore it or remove the case")
+    if file.is_dir():
+        raise Unusable(f"{file}: a folder where a NIfTI file should be; unpack the archive again")
+    try:
+        image = nib.load(file)
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
+        raise Unusable(f"{file}: no readable NIfTI file ({error}); get it again") from error
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
+        raise Unusable(f"{file}: a {type(image).__name__}; give NIfTI (.nii or .nii.gz)")
+    return image
+
+
+def _pixels(image: nib.Nifti1Image, file: Path) -> Float32[ndarray, "x y z"]:
+    shape = image.shape
+    if len(shape) > 3 and set(shape[3:]) == {1}:
+        shape = shape[:3]
+    if len(shape) != 3 or 0 in shape:
+        raise Unusable(f"{file}: shape is {image.shape}; a volume has three axes, none empty")
+    try:
+        array = np.asarray(image.dataobj, np.float32).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise Unusable(f"{file}: its voxels cannot be read ({error}); get it again") from error
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise Unusable(f"{file}: {bad} voxels are NaN or infinite; mend them")
+    return array
+
+
+def _check_affine(affine: Affine, file: Path) -> None:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise Unusable(f"{file}: affine {affine[:3].tolist()} is singular; correct the header")
+    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if abs(columns.T @ columns - np.eye(3)).max() > 1e-2:
+        raise Unusable(f"{file}: its axes are sheared, not at right angles; resample it first")
+
+
+def read_mask(file: Path, allowed: Iterable[int]) -> Volume:
+    """A label map; `Unusable` for values that are not whole or not in `allowed`."""
+    volume = read_volume(file)
+    values = np.unique(volume.array)
+    if wrong := sorted(set(values.tolist()) - {float(v) for v in allowed}):
+        raise Unusable(
+            f"{file}: holds {', '.join(f'{v:g}' for v in wrong[:5])}; a mask here has "
+            f"{', '.join(map(str, allowed))} only"
+        )
+    return volume
+
+
+def same_grid(volumes: Mapping[str, Volume]) -> None:
+    """`Unusable` with both shapes or affines unless all volumes lie on one grid."""
+    (first, base), *rest = volumes.items()
+    for name, other in rest:
+        if other.array.shape != base.array.shape:
+            raise Unusable(
+                f"{name} has shape {other.array.shape}, {first} has {base.array.shape}: they must "
+                "lie on one grid; resample one to the other"
+            )
+        corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(base.array.shape) - 1)
+        gap = abs(nib.affines.apply_affine(base.affine, corners)
+                  - nib.affines.apply_affine(other.affine, corners)).max()  # fmt: skip
+        if gap > TOLERANCE_MM:
+            raise Unusable(
+                f"{name} and {first} lie {gap:.3g} mm apart (affines {other.affine[:3].tolist()} "
+                f"and {base.affine[:3].tolist()}); register or resample one to the other"
+            )
+
+
+def resample(volume: Volume, spacing_mm: Sequence[float], order: int = 1) -> Volume:
+    """`volume` at `spacing_mm` along its own axes; the outer faces stay where they are.
+
+    Where voxels become larger the volume is smoothed first, so that nothing aliases.
+    """
+    shape = np.array(volume.array.shape)
+    extent = shape * volume.spacing
+    new = np.maximum(1, np.rint(extent / spacing_mm)).astype(int)
+    step = extent / new / volume.spacing  # old voxels to a new one
+    if np.allclose(step, 1):
+        return volume
+    smooth = ndimage.gaussian_filter(volume.array, np.where(step > 1, step / 2.355, 0))
+    shift = (step - 1) / 2
+    array = ndimage.affine_transform(
+        smooth, step, shift, tuple(new), order=order, mode="nearest", output=np.float32
+    )
+    affine = volume.affine @ np.vstack([np.column_stack([np.diag(step), shift]), [0, 0, 0, 1]])
+    spacing = tuple(float(s) for s in np.array(volume.spacing) * step)
+    return volume._replace(array=array, affine=affine, spacing=spacing)
+
+
+def resample_mask(volume: Volume, spacing_mm: Sequence[float]) -> Volume:
+    """A label map at `spacing_mm`: at each point the value with the largest share of it."""
+    values = np.unique(volume.array)
+    best, result = None, None
+    for value in values:
+        inside = volume._replace(array=(volume.array == value).astype(np.float32))
+        share = resample(inside, spacing_mm)
+        if best is None:
+            best, result = share.array, share._replace(array=np.full_like(share.array, value))
+            continue
+        result.array[share.array > best] = value
+        best = np.maximum(best, share.array)
+    return result
+
+
+def normalise(volume: Volume) -> Volume:
+    """Mean 0 and sd 1 over the voxels that are not 0; the others stay 0.
+
+    `Unusable` for a volume that is empty or constant.
+    """
+    inside = volume.array != 0
+    values = volume.array[inside].astype(np.float64)
+    if values.size == 0 or values.std() == 0:
+        what = f"{values[0]:g}" if values.size else "0"
+        raise Unusable(f"{volume.file}: every voxel that is not background is {what}; get it again")
+    array = np.where(inside, (volume.array - values.mean()) / values.std(), 0)
+    return volume._replace(array=array.astype(np.float32))
+
+
+def centre(array: ndarray, size: Sequence[int], fill: float = 0) -> ndarray:
+    """The middle of the first two axes, cropped or padded with `fill` to `size`."""
+    for axis, wanted in enumerate(size):
+        extra = wanted - array.shape[axis]
+        start = max(0, -extra // 2)
+        array = array.take(range(start, start + min(wanted, array.shape[axis])), axis)
+        pads = [(0, 0)] * array.ndim
+        pads[axis] = (max(0, extra) // 2, max(0, extra) - max(0, extra) // 2)
+        array = np.pad(array, pads, constant_values=fill)
+    return array
+
+
+def axial(array: Float[ndarray, "*lead x y z"]) -> Float[ndarray, "z *lead y x"]:
+    """Axial slices as pictures: rows from anterior to posterior, columns along x."""
+    return np.moveaxis(array, -1, 0).swapaxes(-1, -2)[..., ::-1, :]
+
+
+def to_input_grid(array: Float[ndarray, "x y z"], on: Volume, is_mask: bool = False) -> ndarray:
+    """`array` on the grid of `on`, as an array on the grid and orientation of `on.file`.
+
+    Masks take the nearest voxel, everything else is interpolated linearly.
+    """
+    shape, affine = on.source
+    step = np.linalg.inv(on.affine) @ affine
+    moved = ndimage.affine_transform(
+        array, step[:3, :3], step[:3, 3], shape, order=0 if is_mask else 1, mode="nearest"
+    )
+    return moved.astype(array.dtype)
+
+
+def write_nifti(file: Path, array: ndarray, affine: Affine) -> Path:
+    """`array` with `affine` as NIfTI, by rename: an interrupted call leaves no half file.
+
+    The same bytes for the same input (no time stamp).
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    suffix = ".nii.gz" if file.name.endswith(".gz") else ".nii"
+    part = file.with_name(f".{file.name.removesuffix(suffix)}.{os.getpid()}{suffix}")
+    try:
+        nib.save(image, part)
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return file
+
+
+def stack(volumes: Sequence[Volume]) -> Float32[ndarray, "channel x y z"]:
+    """The arrays of volumes on one grid, as channels."""
+    return np.stack([volume.array for volume in volumes])
+
+
+def as_labels(volume: Volume) -> Int[ndarray, "x y z"]:
+    """The array of a label map as int8."""
+    return volume.array.astype(np.int8)
