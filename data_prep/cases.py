@@ -114,10 +114,10 @@ def prepare_cases(
 
 
 def fingerprint(cases: Sequence[Case]) -> str:
-    """One sha256 over every file's name and size, in the order of the cases' names."""
+    """One sha256 over every present file's name and size, in the order of the cases' names."""
     total = hashlib.sha256()
     for case in sorted(cases):
-        for file in case.files:
+        for file in filter(Path.exists, case.files):
             total.update(f"{case.name}/{file.name}:{file.stat().st_size}\n".encode())
     return f"sha256:{total.hexdigest()}"
 

@@ -147,6 +147,8 @@ def gather(scans: Iterator[Scan]) -> Readers:
                 continue
             slices += [(len(nodules), scan.heights[k], masks) for k, masks in part]
             nodules.append(_nodule(scan, number, four))
+    if not nodules:
+        raise ValueError("no nodule that four readers outlined and that fits; take the database")
     columns = [*zip(*nodules, strict=True), *zip(*slices, strict=True)]
     return Readers(*map(np.array, columns))
 

@@ -61,7 +61,7 @@ def _open(file: Path) -> nib.Nifti1Image:
     if file.is_dir():
         raise Unusable(f"{file}: a folder where a NIfTI file should be; unpack the archive again")
     try:
-        image = nib.load(file)
+        image = nib.load(file, mmap=False)  # a file that changes under a map kills the process
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
         raise Unusable(f"{file}: no readable NIfTI file ({error}); get it again") from error
     if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):

@@ -1,0 +1,52 @@
+"""Everything the notebooks need and is not there yet: digits, and stand-ins where no archive is.
+
+    python -m data_prep
+
+A folder that is there is left alone, whatever it was made from: prepare your own archive first
+(`python -m data_prep.ms_lesions --folder …`), and the stand-in is not made.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from data_prep import brats, coloured, mnist, ms_lesions, standins
+from noisyseg.paths import data_root
+
+# Coarse, so that all of it takes a minute or two: the readers' defaults are the paper's.
+MS = ms_lesions.Options(spacing=1.5, crop=(96, 112), min_pixels=3, every=2)
+BRATS = brats.Options(spacing=2.5, crop=64, min_pixels=20, every=2)
+
+
+def stand_in(name: str, make: Callable[[Path], None], read: Callable[[Path], object]) -> None:
+    """Write an official tree of phantoms, read it with the real reader, and delete the tree."""
+    if (data_root() / name).exists():
+        print(f"{data_root() / name}: already there, left alone")
+        return
+    tree = data_root() / f".{name}.stand-in"
+    make(tree)
+    print(read(tree))
+    shutil.rmtree(tree)
+
+
+def main() -> None:
+    """Make what is missing; a data error ends it with one line and exit status 1."""
+    try:
+        mnist.main([])
+        coloured.main([])
+        stand_in(
+            "ms",
+            lambda tree: standins.make_ms(tree, voxel_mm=MS.spacing),
+            lambda tree: ms_lesions.prepare(tree / "training", None, MS, "stand-in"),
+        )
+        stand_in(
+            "brats",
+            lambda tree: standins.make_brats(tree, voxel_mm=BRATS.spacing),
+            lambda tree: brats.prepare(tree, None, BRATS, "stand-in"),
+        )
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

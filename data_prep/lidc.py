@@ -1,0 +1,292 @@
+"""LIDC-IDRI, the real scans -> prepared folder `lidc`: four readers' masks on CT crops.
+
+From the tree of DICOM and XML files that TCIA gives (--folder; any generation of folder names),
+or from the pickle of the PyTorch port of the Probabilistic U-Net (--pickle). As in the paper:
+1 mm pixels, 180 x 180 crops centred on a nodule, Spatial STAPLE of the four masks as reference;
+a reader who did not mark anything gives an empty mask. Readers are slots: reader 1 of one scan
+is not reader 1 of another. `data_prep.lidc_contours` needs no download.
+
+    python -m data_prep.lidc --help
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy import ndimage
+
+from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
+from data_prep.lidc_contours import fused
+from data_prep.lidc_masks import READERS, Contour, Window, cluster, mask_of, window_of
+from data_prep.lidc_pickle import cases_of, read_case, read_pickles
+from data_prep.lidc_render import windowed
+from data_prep.lidc_scans import Found, Stack, find, read_slice, stack
+from data_prep.lidc_xml import CT, X_RAY, Drawn, Reading, kind_of, read_xml, root_of, series_of
+from noisyseg.paths import data_root
+
+AIR_HU = -1000.0  # what a crop shows beyond the scan
+PREP_VERSION = 1
+LICENCE = "LIDC-IDRI (Armato et al. 2011, The Cancer Imaging Archive), CC BY 3.0"
+META = {
+    "name": "lidc", "classes": ["background", "nodule"], "channels": ["CT"], "origin": "real",
+    "annotators": [f"reader {r + 1}" for r in range(READERS)], "licence": LICENCE,
+    "prep_version": PREP_VERSION,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Pixels a side of a crop, mm a pixel, readers who must have outlined a nodule at least,
+    and which of its slices are taken (every n-th)."""
+
+    crop: int = 180
+    spacing: float = 1.0
+    readers: int = READERS
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.crop < 16 or not 0 < self.spacing < 10 or self.every < 1:
+            raise ValueError(f"{self}: crop from 16 pixels, spacing 0 to 10 mm, every from 1")
+        if not 1 <= self.readers <= READERS:
+            raise ValueError(f"readers is {self.readers}; LIDC has 1 to {READERS}")
+
+
+def survey(folder: Path) -> tuple[list[Case], list[str]]:
+    """The CT series below `folder` with their XML file last, and notes on what is not used.
+
+    XML files that cannot be read become cases too, so that they are reported like the rest.
+    """
+    found = find(folder)
+    outlines, broken, x_ray = _match_xml(found)
+    folders = {file.parent: file for file in found.unreadable}
+    cases = []
+    for series, files in found.series.items():
+        damaged = {folders[f.parent] for f in files if f.parent in folders}
+        with_xml = (*sorted(files), *sorted(damaged), *sorted(outlines.get(series, [])))
+        cases.append(Case(series, found.patient[series], with_xml))
+    cases += [Case(str(file.relative_to(folder)), "unknown", (file,)) for file in broken]
+    unknown = len(outlines.keys() - found.series.keys())
+    kinds = sorted(set(found.other.values()))
+    notes = [
+        f"{len(found.series)} CT series; {len(found.other)} series of other kinds {kinds} and "
+        f"{x_ray} XML files of X-ray pictures not used; {unknown} XML files belong to series "
+        f"that are not here; {len(found.unreadable)} DICOM files cannot be read"
+    ]
+    return cases, notes
+
+
+def _match_xml(found: Found) -> tuple[dict[str, list[Path]], list[Path], int]:
+    by_series: dict[str, list[Path]] = {}
+    broken, x_ray = [], 0
+    for file in found.xml:
+        try:
+            root = root_of(file)
+            if (kind := kind_of(root)) == X_RAY:
+                x_ray += 1
+                continue
+            if kind != CT:
+                raise Unusable(f"{file}: root element is {kind}")
+            known = by_series.setdefault(series_of(root, file), [])
+        except Unusable:
+            broken.append(file)
+            continue
+        # The same file can lie beside the scan and in the archive of XML files.
+        if all(other.read_bytes() != file.read_bytes() for other in known):
+            known.append(file)
+    return by_series, broken, x_ray
+
+
+def read_scan(settings: Settings, case: Case) -> Slices:
+    """The crops of one CT series around each nodule that enough readers outlined.
+
+    Every outline of a reader in the slice is in that reader's mask, other nodules' too: they
+    are in the picture. Raises Unusable, naming the file, for whatever does not fit together.
+    """
+    xml = [file for file in case.files if file.suffix.lower() == ".xml"]
+    scans = [file for file in case.files if file not in xml]
+    if len(xml) != 1:
+        raise Unusable(f"{len(xml)} XML files for series {case.name}; one is needed")
+    reading = read_xml(xml[0])
+    if not reading.nodules:
+        raise Unusable(
+            f"{xml[0]}: no nodule of 3 mm or more ({reading.small} marks of smaller ones, "
+            f"{reading.other} of other findings)"
+        )
+    ct = stack(scans)
+    outlines = [_contours(nodule, ct, xml[0]) for nodule in reading.nodules]
+    chosen = _chosen(reading, outlines, ct, settings)
+    if not chosen:
+        raise Unusable(f"{xml[0]}: no nodule outlined by {settings.readers} readers or more")
+    parts = [_crops(group, reading, outlines, ct, settings) for group in chosen]
+    images, masks, ids = (sum(columns, []) for columns in zip(*parts, strict=True))
+    if not ids:
+        raise Unusable(f"{xml[0]}: no mask is left at {settings.spacing} mm; lower --spacing")
+    labels = np.array(masks)
+    pictures = windowed(np.array(images)).astype(np.float16)[:, None]
+    return Slices(pictures, labels.astype(np.int8), reference(labels), ids)
+
+
+def reference(masks: Bool[ndarray, "slice reader height width"]) -> ndarray:
+    """Spatial STAPLE of the readers, the paper's reference: int8 (slice, height, width)."""
+    return fused(masks, "spatial_staple").astype(np.int8)
+
+
+def _contours(nodule: Drawn, ct: Stack, file: Path) -> list[Contour]:
+    contours = []
+    for ring in nodule.rings:
+        if (index := ct.index_of.get(ring.slice_uid)) is None:
+            raise Unusable(
+                f"{file}: nodule {nodule.name} at z {ring.z_mm} mm: slice {ring.slice_uid} is "
+                "not there; download the series again"
+            )
+        if (ring.points < 0).any() or (ring.points >= ct.shape).any():
+            raise Unusable(
+                f"{file}: nodule {nodule.name} leaves the {ct.shape} pixels of its slice; the "
+                "file belongs to another scan: leave this series out"
+            )
+        contours.append(Contour(index, ring.inside, ring.points))
+    _refuse_gaps(contours, ct, file)
+    return contours
+
+
+def _refuse_gaps(contours: Sequence[Contour], ct: Stack, file: Path) -> None:
+    used = [contour.slice_index for contour in contours]
+    gaps = np.diff(ct.heights)
+    inside = gaps[min(used) : max(used)]
+    if len(inside) and inside.max() > 1.5 * np.median(gaps):
+        raise Unusable(
+            f"{file}: slices are {inside.max():.2f} mm apart within a nodule and "
+            f"{np.median(gaps):.2f} mm elsewhere: one is missing; download the series again"
+        )
+
+
+def _chosen(
+    reading: Reading, outlines: list[list[Contour]], ct: Stack, settings: Settings
+) -> list[list[int]]:
+    """Groups of outlines of enough readers; of more than four nobody knows what belongs."""
+    groups = [g for g in cluster(outlines, ct.thickness) if len(g) <= READERS]
+    who = [len({reading.nodules[i].reader for i in group}) for group in groups]
+    return [g for g, count in zip(groups, who, strict=True) if count >= settings.readers]
+
+
+def _crops(
+    group: list[int],
+    reading: Reading,
+    outlines: list[list[Contour]],
+    ct: Stack,
+    settings: Settings,
+) -> tuple[list[ndarray], list[ndarray], list[str]]:
+    lesion = [contour for i in group for contour in outlines[i]]
+    box = window_of(lesion)
+    centre = box.top + (box.height - 1) / 2, box.left + (box.width - 1) / 2
+    by_reader: list[list[list[Contour]]] = [[] for _ in range(READERS)]
+    for nodule, outline in zip(reading.nodules, outlines, strict=True):
+        by_reader[nodule.reader].append(outline)
+    images, masks, ids = [], [], []
+    for k in sorted({contour.slice_index for contour in lesion})[:: settings.every]:
+        whole = np.array([_whole(each, k, ct.shape) for each in by_reader])
+        four = np.array([resampled(m.astype(float), centre, ct, settings) >= 0.5 for m in whole])
+        if four.any():
+            picture = read_slice(ct.files[k], ct.shape)
+            images.append(resampled(picture, centre, ct, settings, AIR_HU))
+            masks.append(four)
+            ids.append(f"nodule{group[0]}/z{ct.heights[k]:+.2f}")
+    return images, masks, ids
+
+
+def _whole(outlines: list[list[Contour]], index: int, shape: tuple[int, int]) -> ndarray:
+    mask = np.zeros(shape, bool)
+    for outline in outlines:
+        mask |= mask_of(outline, index, Window(0, 0, *shape))
+    return mask
+
+
+def resampled(
+    picture: Float[ndarray, "rows columns"],
+    centre: tuple[float, float],
+    ct: Stack,
+    settings: Settings,
+    beyond: float = 0.0,
+) -> Float[ndarray, "crop crop"]:
+    """`settings.crop` pixels a side of `settings.spacing` mm around `centre` (row, column of
+    `picture`), linear between pixels, `beyond` outside the picture."""
+    steps = (np.arange(settings.crop) - (settings.crop - 1) / 2) * settings.spacing
+    rows, columns = (c + steps / mm for c, mm in zip(centre, ct.spacing, strict=True))
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    return ndimage.map_coordinates(picture, grid, order=1, mode="constant", cval=beyond)
+
+
+def prepare_tree(
+    folder: Path, out: Path, settings: Settings, strict: bool = False, force: bool = False
+) -> tuple[Report, list[str]]:
+    """TCIA's tree -> prepared folder `out`; its report and notes on what was not used."""
+    cases, notes = survey(Path(folder))
+    report = prepare_cases(
+        out, cases, partial(read_scan, settings), asdict(settings) | {"version": PREP_VERSION},
+        strict=strict, force=force, spacing_mm=[settings.spacing] * 2, **META,
+    )  # fmt: skip
+    return report, notes
+
+
+def prepare_pickle(
+    path: Path, out: Path, readers: int = 1, strict: bool = False, force: bool = False
+) -> Report:
+    """The pickle -> prepared folder `out`; slices outlined by at least `readers` readers.
+
+    Pictures keep the pixels and the grey values 0..1 of the file.
+    """
+    slices = read_pickles(Path(path))
+    cases, names = cases_of(slices, Path(path))
+    if len(shapes := {np.shape(s.get("image")) for s in slices.values()}) > 1:
+        raise ValueError(f"{path}: images of shapes {sorted(map(str, shapes))[:4]}; expected one")
+
+    def read(case: Case) -> Slices:
+        found = read_case(slices, names[case.name], readers)
+        return found._replace(truth=reference(found.labels == 1))
+
+    settings = {"readers": readers, "version": PREP_VERSION}
+    return prepare_cases(
+        out, cases, read, settings, strict=strict, force=force, spacing_mm=None, **META
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; a data error ends it with one line and exit status 1."""
+    parser = argparse.ArgumentParser(
+        "python -m data_prep.lidc", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--folder", type=Path, help="DICOM and XML files of LIDC-IDRI from TCIA")
+    source.add_argument("--pickle", type=Path, help="data_lidc.pickle, or a folder of pickles")
+    parser.add_argument("--out", type=Path, help="prepared folder (default: lidc in data root)")
+    parser.add_argument("--crop", type=int, default=180, help="pixels a side (--folder only)")
+    parser.add_argument("--spacing", type=float, default=1.0, help="mm a pixel (--folder only)")
+    parser.add_argument(
+        "--readers",
+        type=int,
+        help="readers who outlined the nodule (--folder: 4) or slice (--pickle: 1), at least",
+    )
+    parser.add_argument("--every", type=int, default=1, help="every n-th slice (--folder only)")
+    parser.add_argument("--strict", action="store_true", help="stop at a case that is left out")
+    parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
+    args = parser.parse_args(arguments)
+    out = args.out or data_root() / "lidc"
+    readers = args.readers if args.readers is not None else 1 if args.pickle else READERS
+    try:
+        settings = Settings(args.crop, args.spacing, readers, args.every)
+        if args.pickle:
+            print(prepare_pickle(args.pickle, out, readers, args.strict, args.force))
+        else:
+            report, notes = prepare_tree(args.folder, out, settings, args.strict, args.force)
+            print("\n".join([str(report), *notes]))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

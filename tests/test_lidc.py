@@ -1,0 +1,533 @@
+"""LIDC-IDRI as TCIA gives it and as a pickle: what is read, and what is refused and why.
+
+The trees are written here with pydicom and by hand-made XML, in three generations of folder
+names. A nodule is a bright box, so masks and pictures have known places and values.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from data_prep import lidc, lidc_pickle, lidc_scans, lidc_xml
+from data_prep.cases import Case, Unusable
+from data_prep.lidc import Settings, prepare_pickle, prepare_tree
+from noisyseg import load_dataset
+
+SIDE, SLICES, MM = 96, 9, 0.5  # of the scans
+SMALL = Settings(crop=32, spacing=0.5)
+BOX = (40, 30, 56, 50)  # contour pixels of reader 1: top, left, bottom, right
+NAMES = {
+    1: "manifest-1/LIDC-IDRI/LIDC-IDRI-0001/01-01-2000-NA-NA-30178/3000566.000000-NA-03192",
+    2: "LIDC-IDRI/LIDC-IDRI-0002/01-01-2000-30178/3000566-03192",
+    3: "LIDC-IDRI/LIDC-IDRI-0003/1.2.3/1.2.3.4",
+    4: "LIDC-IDRI/LIDC-IDRI-0004/1.2.4/1.2.4.4",
+}
+
+
+def uid(patient, k=None):
+    return f"1.2.826.{patient}" + ("" if k is None else f".{k + 1}")
+
+
+def density(patient):
+    """HU of the scan: a box of 100 HU, at rows 41 to 55 and columns 31 to 49, in lung."""
+    scan = np.full((SLICES, SIDE, SIDE), -800 - patient)
+    scan[2:7, 41:56, 31:50] = 100
+    return scan
+
+
+def write_slice(file, patient, k, **changes):
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = changes.get("SOPInstanceUID", uid(patient, k))
+    data = FileDataset(str(file), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    data.SeriesInstanceUID, data.PatientID, data.Modality = uid(patient), f"P{patient}", "CT"
+    data.Rows, data.Columns, data.PixelSpacing = SIDE, SIDE, [MM, MM]
+    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    data.ImagePositionPatient = [-100, -100, -50 + 2.5 * k]
+    data.InstanceNumber, data.SliceThickness = SLICES - k, 2.5  # counted from the top
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 0, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.RescaleSlope, data.RescaleIntercept = 2, -1100
+    data.PixelData = ((density(patient)[k] + 1100) // 2).astype("<u2").tobytes()
+    for name, value in changes.items():
+        setattr(data, name, value)
+    data.save_as(file, enforce_file_format=True)
+
+
+def roi(patient, k, box, inclusion="TRUE"):
+    top, left, bottom, right = box
+    across, down = range(left, right), range(top, bottom)
+    points = [(top, x) for x in across] + [(y, right) for y in down]
+    points += [(bottom, x + 1) for x in across[::-1]] + [(y + 1, left) for y in down[::-1]]
+    edges = "".join(
+        f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for y, x in points
+    )
+    return (
+        f"<roi><imageZposition>{-50 + 2.5 * k}</imageZposition><imageSOP_UID>{uid(patient, k)}"
+        f"</imageSOP_UID><inclusion>{inclusion}</inclusion>{edges}</roi>"
+    )
+
+
+RATED = "<characteristics><subtlety>5</subtlety><texture>5</texture></characteristics>"
+SMALL_MARK = (
+    "<unblindedReadNodule><noduleID>9</noduleID><characteristics/><roi><imageZposition>-50"
+    "</imageZposition><imageSOP_UID>1.2</imageSOP_UID><inclusion>TRUE</inclusion><edgeMap><xCoord>"
+    "3</xCoord><yCoord>3</yCoord></edgeMap></roi></unblindedReadNodule>"
+)
+
+
+def nodule(patient, box=BOX, slices=range(2, 7), more=""):
+    rois = "".join(roi(patient, k, box) for k in slices)
+    name = "<noduleID>Nodule 001</noduleID>"
+    return f"<unblindedReadNodule>{name}{RATED}{rois}{more}</unblindedReadNodule>"
+
+
+def sessions(*contents):
+    return "".join(
+        f"<readingSession><servicingRadiologistID>anon</servicingRadiologistID>{content}"
+        "<nonNodule><nonNoduleID>1</nonNoduleID></nonNodule></readingSession>"
+        for content in contents
+    )
+
+
+def four(patient):
+    """Reader r + 1 outlines r pixels more on the left; all mark a small one besides."""
+    boxes = [(40, 30 - r, 56, 50) for r in range(4)]
+    return sessions(*(nodule(patient, box) + SMALL_MARK for box in boxes))
+
+
+def xml(patient, body=None, root="LidcReadMessage", tag="SeriesInstanceUid", before=""):
+    space = "http://www.nih.gov" + ("/idri" if root.startswith("Idri") else "")
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>{before}<{root} xmlns="{space}"><ResponseHeader>'
+        f"<{tag}>{uid(patient)}</{tag}></ResponseHeader>"
+        f"{four(patient) if body is None else body}</{root}>"
+    )
+
+
+def write_tree(folder, patients=(1, 2, 3)):
+    for patient in patients:
+        place = folder / NAMES[patient]
+        place.mkdir(parents=True)
+        for k in range(SLICES):
+            # Names in the order of InstanceNumber, which is not that of z.
+            name = f"1-{SLICES - k:03d}.dcm" if patient == 1 else f"{SLICES - k:06d}.dcm"
+            write_slice(place / name, patient, k)
+        tag = "SeriesInstanceUID" if patient == 2 else "SeriesInstanceUid"
+        (place / f"{patient:03d}.xml").write_text(xml(patient, tag=tag))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("tcia"), (1, 2, 3, 4))
+
+
+@pytest.fixture
+def tree(written, tmp_path):
+    """A copy to be damaged: patient 4 is the one that tests damage."""
+    return Path(shutil.copytree(written, tmp_path / "tree"))
+
+
+@pytest.fixture(scope="module")
+def prepared(written, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "lidc"
+    report, notes = prepare_tree(written, out, SMALL)
+    assert not report.skipped and len(notes) == 1 and "4 CT series" in notes[0]
+    return load_dataset(report.path)
+
+
+def without(tree, message, settings=SMALL):
+    """Patient 4 is left out for this reason, and the others are as they were; with `strict`
+    everything ends."""
+    report, _ = prepare_tree(tree, tree.parent / "out", settings)
+    (reason,) = report.skipped.values()
+    assert message in reason
+    data = load_dataset(report.path)
+    assert set(data.case_ids) == {"P1", "P2", "P3"} and len(data) == 15
+    with pytest.raises(Unusable):
+        prepare_tree(tree, tree.parent / "strict", settings, strict=True)
+    return data
+
+
+def place(tree):
+    return tree / NAMES[4]
+
+
+def test_folder_says_what_it_is(prepared):
+    assert prepared.origin == "real" and "CC BY 3.0" in prepared.meta["licence"]
+    assert prepared.classes == ("background", "nodule") and prepared.spacing_mm == (0.5, 0.5)
+    assert prepared.annotators == ("reader 1", "reader 2", "reader 3", "reader 4")
+    assert len(prepared) == 20 and prepared.space == (32, 32)
+    assert set(prepared.split_of) == {"train", "val", "test"}
+
+
+def test_pictures_and_masks_are_where_they_belong(prepared):
+    # The union's contours span rows 40 to 56 and columns 27 to 50: centre 48, 38.5.
+    rows, columns = 48 - 15.5 + np.arange(32), 38.5 - 15.5 + np.arange(32)
+    for n, name in enumerate(prepared.image_ids):
+        patient = int(prepared.case_ids[n][1:])
+        k = round((float(name.rsplit("z", 1)[1]) + 50) / 2.5)
+        scan = density(patient)[k].astype(float)
+        low = np.floor(rows).astype(int)
+        between = (scan[low] + scan[low + 1]) / 2  # rows of the crop lie half-way
+        expected = (between[:, columns.astype(int)] + 1000) / 1400
+        # Stored values are even: the slope is 2.
+        assert np.abs(prepared.read_images()[n, 0] - expected).max() < 2.5 / 1400
+        for reader, written in enumerate(prepared.read_labels()[n]):
+            inside = (rows > 40)[:, None] & (rows < 56)[:, None]
+            inside = inside & (columns > 30 - reader) & (columns < 50)
+            assert (written == inside).all()
+
+
+def test_reference_is_spatial_staple(prepared):
+    labels, truth = prepared.read_labels(), prepared.read_truth()
+    assert (truth >= labels.min(1)).all() and (truth <= labels.max(1)).all() and truth.any()
+    assert (truth == lidc.reference(labels == 1)).all()
+
+
+def test_the_same_tree_gives_the_same_bytes(prepared, written, tmp_path):
+    report, _ = prepare_tree(written, tmp_path / "again", SMALL)
+    for name in ("images.npy", "labels.npy", "truth.npy", "index.csv"):
+        assert (report.path / name).read_bytes() == (prepared.path / name).read_bytes(), name
+
+
+def test_crops_of_one_millimetre(written, tmp_path):
+    report, _ = prepare_tree(written, tmp_path / "out", Settings(crop=20, every=2))
+    data = load_dataset(report.path)
+    assert data.spacing_mm == (1.0, 1.0) and data.space == (20, 20) and len(data) == 12
+    # 15 x 19 pixels of half a millimetre are 71.25 square millimetres
+    area = data.read_labels()[:, 0].sum((1, 2))
+    assert (np.abs(area - 71.25) < 10).all()
+
+
+def test_what_lies_beyond_the_scan_is_air(written, tmp_path):
+    report, _ = prepare_tree(written, tmp_path / "out", Settings(crop=180))
+    data = load_dataset(report.path)
+    assert data.space == (180, 180)
+    assert (data.read_images()[:, 0, :20] == 0).all() and (
+        data.read_labels()[..., :20, :] == 0
+    ).all()
+
+
+def test_absent_readers_are_empty_and_too_few_are_left_out(tree):
+    body = sessions("", nodule(4), SMALL_MARK, nodule(4))
+    (place(tree) / "004.xml").write_text(xml(4, body))
+    without(tree, "no nodule outlined by 4 readers")
+    report, _ = prepare_tree(tree, tree.parent / "two", Settings(32, 0.5, readers=2))
+    data = load_dataset(report.path)
+    labels = data.read_labels()[data.case_ids == "P4"]
+    assert labels[:, [1, 3]].any((2, 3)).all() and not labels[:, [0, 2]].any()
+
+
+def test_holes_and_neighbours_of_the_same_reader(tree):
+    hole = "".join(roi(4, k, (44, 36, 50, 44), "FALSE") for k in range(2, 7))
+    near = nodule(4, (40, 54, 50, 60))
+    (place(tree) / "004.xml").write_text(xml(4, sessions(nodule(4, more=hole) + near, *["x"] * 0)))
+    report, _ = prepare_tree(tree, tree.parent / "out", Settings(64, 0.5, readers=1))
+    data = load_dataset(report.path)
+    labels = data.read_labels()[data.case_ids == "P4"]
+    assert len(labels) == 10, "one crop of each nodule and slice"
+    whole = 15 * 19 - 7 * 9 + 9 * 5  # within the first ring, the hole and its ring, the other
+    assert (labels[:, 0].sum((1, 2)) == whole).all()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", "no nodule of 3 mm or more (0 marks of smaller ones, 0 of other findings)"),
+        (sessions(SMALL_MARK, SMALL_MARK), "(2 marks of smaller ones, 2 of other findings)"),
+        (sessions(*[nodule(4)] * 5), "5 readers"),
+        (sessions(nodule(4, (40, 30, 56, 120))), "leaves the (96, 96) pixels"),
+        (sessions(nodule(4, slices=range(2, 12))), "z -27.5 mm: slice 1.2.826.4.10 is not there"),
+        (sessions(nodule(4).replace("TRUE", "MAYBE")), "inclusion 'MAYBE'"),
+        (sessions(nodule(4).replace("<xCoord>30", "<xCoord>3o")), "invalid literal"),
+        (sessions(nodule(4).replace("yCoord", "y")), "edgeMap has no yCoord"),
+        (sessions(nodule(4, slices=())), "rated but has no outline"),
+    ],
+)
+def test_xml_that_cannot_be_used(body, message, tree):
+    (place(tree) / "004.xml").write_text(xml(4, body))
+    without(tree, message)
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (xml(4, root="OtherMessage"), "root element is OtherMessage"),
+        (xml(4, "&b;", before=BOMB), "declares a document type"),
+        (xml(4)[:-9], "no XML"),
+        ("", "no XML"),
+        (xml(4, tag="StudyUid"), "names no SeriesInstanceUid"),
+    ],
+)
+def test_xml_that_is_none_of_ours_is_reported_with_its_scan(content, message, tree):
+    (place(tree) / "004.xml").write_text(content)
+    report, _ = prepare_tree(tree, tree.parent / "out", SMALL)
+    assert len(report.skipped) == 2
+    assert any(message in reason for reason in report.skipped.values()), report.skipped
+    assert "0 XML files for series" in report.skipped[uid(4)]
+    assert len(load_dataset(report.path)) == 15
+
+
+def test_two_readings_of_a_scan_are_refused_but_copies_are_not(tree):
+    archive = tree / "tcia-lidc-xml" / "157"
+    archive.mkdir(parents=True)
+    shutil.copy(place(tree) / "004.xml", archive / "158.xml")
+    report, _ = prepare_tree(tree, tree.parent / "copies", SMALL)
+    assert not report.skipped
+    (archive / "158.xml").write_text(xml(4, sessions(nodule(4))))
+    without(tree, "2 XML files for series")
+
+
+def test_xml_of_other_scans_and_x_ray_pictures_are_counted(tree):
+    (tree / "other.xml").write_text(xml(77))
+    (tree / "x-ray.xml").write_text(xml(4, root="IdriReadMessage"))
+    write_slice(place(tree) / "x.dcm", 4, 0, Modality="DX", SeriesInstanceUID="1.9")
+    (tree / "LICENSE").write_text("CC BY 3.0")
+    report, (note,) = prepare_tree(tree, tree.parent / "out", SMALL)
+    assert not report.skipped and sum(report.counts.values()) == 20
+    assert "1 series of other kinds ['DX'] and 1 XML files of X-ray" in note
+    assert "1 XML files belong to series that are not here" in note
+
+
+def test_a_truncated_file_is_refused(tree):
+    file = place(tree) / "000005.dcm"
+    file.write_bytes(file.read_bytes()[:-2000])
+    without(tree, "000005.dcm")
+
+
+def test_a_file_cut_in_its_header_is_refused(tree):
+    file = place(tree) / "000005.dcm"
+    file.write_bytes(file.read_bytes()[:100])
+    without(tree, "000005.dcm")
+
+
+def test_a_missing_slice_of_a_nodule_is_refused(tree):
+    (place(tree) / "000005.dcm").unlink()
+    without(tree, "is not there; download the series again")
+
+
+def test_a_gap_between_outlined_slices_is_refused(tree):
+    (place(tree) / "000005.dcm").unlink()  # nobody outlined it
+    body = sessions(*[nodule(4, slices=(2, 3, 5, 6))] * 4)
+    (place(tree) / "004.xml").write_text(xml(4, body))
+    without(tree, "5.00 mm apart within a nodule and 2.50 mm elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"PixelSpacing": [0.6, 0.6]}, "PixelSpacing is [0.6, 0.6]"),
+        ({"Rows": 48, "PixelData": b"\0" * 96 * 96}, "Rows is 48"),
+        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "ImageOrientationPatient"),
+        ({"PixelSpacing": [0, 0]}, "no number"),
+        ({"PixelData": b"\0" * 96 * 96}, "cut short"),
+        ({"RescaleSlope": None}, "000005.dcm"),
+        ({"InstanceNumber": None}, "000005.dcm"),
+    ],
+)
+def test_a_slice_unlike_the_others_is_refused(changes, message, tree):
+    write_slice(place(tree) / "000005.dcm", 4, SLICES - 5, **changes)
+    without(tree, message)
+
+
+def test_of_two_slices_at_one_place_the_lower_number_stays(tree):
+    wrong = np.zeros((SIDE, SIDE), "<u2").tobytes()
+    write_slice(
+        place(tree) / "again.dcm", 4, 4, SOPInstanceUID="1.5", InstanceNumber=99, PixelData=wrong
+    )
+    report, _ = prepare_tree(tree, tree.parent / "out", SMALL)
+    assert not report.skipped
+    data = load_dataset(report.path)
+    assert len(data) == 20
+    assert data.read_images()[data.case_ids == "P4"].max((1, 2, 3)).min() > 0.7
+    ct = lidc_scans.stack(sorted(place(tree).glob("*.dcm")))
+    assert ct.index_of["1.5"] == ct.index_of[uid(4, 4)] and len(ct.files) == SLICES
+    write_slice(
+        place(tree) / "again.dcm", 4, 4, SOPInstanceUID="1.5", InstanceNumber=1, PixelData=wrong
+    )
+    assert lidc_scans.stack(sorted(place(tree).glob("*.dcm"))).files[4].name == "again.dcm"
+
+
+def test_columns_that_run_backwards_keep_z_rising(tree):
+    for k in range(SLICES):
+        write_slice(
+            place(tree) / f"{SLICES - k:06d}.dcm", 4, k, ImageOrientationPatient=[1, 0, 0, 0, -1, 0]
+        )
+    ct = lidc_scans.stack(sorted(place(tree).glob("*.dcm")))
+    assert (ct.heights == -50 + 2.5 * np.arange(SLICES)).all()
+
+
+def test_two_patients_in_one_series_are_refused(tree):
+    write_slice(place(tree) / "000005.dcm", 4, 4, PatientID="P9")
+    with pytest.raises(ValueError, match="patient .* but others of series"):
+        prepare_tree(tree, tree.parent / "out", SMALL)
+
+
+def test_a_folder_without_scans(tmp_path):
+    with pytest.raises(SystemExit, match="error: .*no CT series"):
+        lidc.main(["--folder", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="is no folder"):
+        lidc.main(["--folder", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+
+
+def test_the_command_line(written, tmp_path, capsys):
+    arguments = ["--folder", str(written), "--out", str(tmp_path / "a"), "--crop", "16"]
+    lidc.main([*arguments, "--readers", "4", "--every", "3"])
+    assert "4 CT series" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="exists; --force"):
+        lidc.main(arguments)
+    for wrong in (["--crop", "2"], ["--readers", "5"], ["--spacing", "0"], ["--every", "0"]):
+        with pytest.raises(SystemExit, match="error: "):
+            lidc.main([*arguments, *wrong])
+
+
+def a_slice(series="1.2", drawn=4, **changes):
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((128, 128)) for _ in range(4)]
+    for mask in masks[:drawn]:
+        mask[50:60, 50:60] = 1
+    image = rng.random((128, 128)).astype(np.float32)
+    return {"image": image, "masks": masks, "series_uid": series} | changes
+
+
+def slices(**more):
+    names = {f"P{p}_slice{k}": a_slice(f"1.2.{p}") for p in range(4) for k in range(2)}
+    return names | more
+
+
+def dump(path, content, protocol=4):
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_pickle_becomes_a_folder(protocol, tmp_path):
+    file = dump(tmp_path / "data_lidc.pickle", slices(), protocol)
+    report = prepare_pickle(file, tmp_path / "out")
+    data = load_dataset(report.path)
+    assert len(data) == 8 and data.origin == "real" and not report.skipped
+    assert (data.read_labels()[:, :, 50:60, 50:60] == 1).all()
+    expected = a_slice()["image"].astype(np.float16)
+    assert (data.read_images()[:, 0] == expected).all()
+    assert {len(set(data.split_of[data.case_ids == c])) for c in data.case_ids} == {1}
+
+
+def test_names_of_both_generations_of_numpy(tmp_path):
+    content = pickle.dumps(slices(), 2)
+    for old, new in ((b"numpy._core.", b"numpy.core."), (b"numpy.core.", b"numpy._core.")):
+        found = lidc_pickle.load_arrays(io.BytesIO(content.replace(old, new)), tmp_path)
+        assert (found["P0_slice0"]["image"] == a_slice()["image"]).all()
+
+
+def test_several_files_are_one_set_and_repeats_are_refused(tmp_path):
+    content = slices()
+    dump(tmp_path / "a.pickle", {n: s for n, s in content.items() if n < "P2"})
+    dump(tmp_path / "b.pickle", {n: s for n, s in content.items() if n >= "P2"})
+    assert lidc_pickle.read_pickles(tmp_path).keys() == content.keys()
+    dump(tmp_path / "c.pickle", {"P0_slice0": a_slice()})
+    with pytest.raises(ValueError, match="P0_slice0.*another file"):
+        lidc_pickle.read_pickles(tmp_path)
+
+
+class Malicious:
+    def __init__(self, call, *arguments):
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self):
+        return self.call, self.arguments
+
+
+@pytest.mark.parametrize(
+    "call", [os.mkdir, eval, exec, getattr, open, np.fromfile, pydicom.dcmread]
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_malicious_pickle_runs_nothing(call, protocol, tmp_path):
+    target = tmp_path / "ran"
+    argument = {eval: f"__import__('os').mkdir({str(target)!r})"}
+    argument[exec] = argument[eval]
+    arguments = (str(target), "w") if call is open else (argument.get(call, str(target)),)
+    content = slices(bad=Malicious(call, *arguments))
+    file = dump(tmp_path / "data.pickle", content, protocol)
+    with pytest.raises(SystemExit, match=r"error: .*wants to call .*nothing in it was run"):
+        lidc.main(["--pickle", str(file), "--out", str(tmp_path / "out")])
+    assert not target.exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": np.full((128, 128), 1.5)},
+        {"image": np.full((128, 128), -0.1)},
+        {"image": np.full((128, 128), np.nan)},
+        {"image": np.full((128, 128), "a")},
+        {"masks": [np.zeros((64, 64))] * 4},
+        {"masks": [np.ones((128, 128))] * 3},
+        {"masks": [np.full((128, 128), 2)] * 4},
+        {"masks": None},
+    ],
+    ids=str,
+)
+def test_a_series_with_a_wrong_slice_is_left_out(changes, tmp_path):
+    file = dump(tmp_path / "data.pickle", slices(P3_slice9=a_slice("1.2.3", **changes)))
+    report = prepare_pickle(file, tmp_path / "out")
+    assert list(report.skipped) == ["1.2.3"] and "P3_slice9" in report.skipped["1.2.3"]
+    assert len(load_dataset(report.path)) == 6
+    with pytest.raises(Unusable):
+        prepare_pickle(file, tmp_path / "strict", strict=True)
+
+
+def test_pickles_that_are_something_else(tmp_path):
+    whole = dump(tmp_path / "whole.pickle", slices()).read_bytes()
+    contents = {
+        "cut": whole[:-500],
+        "text": b"no pickle",
+        "empty": b"",
+        "list": pickle.dumps([1, 2]),
+        "anonymous": pickle.dumps({"a": {"image": 1}}),
+        "sizes": pickle.dumps(slices(other=a_slice("1.9", image=np.zeros((64, 64))))),
+    }
+    for name, content in contents.items():
+        file = tmp_path / f"{name}.pickle"
+        file.write_bytes(content)
+        with pytest.raises(SystemExit, match=f"error: .*{name}.pickle"):
+            lidc.main(["--pickle", str(file), "--out", str(tmp_path / "out")])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(FileNotFoundError, match="give data_lidc.pickle"):
+        prepare_pickle(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_few_readers_of_a_slice_and_patients_with_two_scans(tmp_path):
+    file = dump(tmp_path / "a.pickle", slices(P0_slice7=a_slice("1.2.0", drawn=2)))
+    assert len(load_dataset(prepare_pickle(file, tmp_path / "one").path)) == 9
+    assert len(load_dataset(prepare_pickle(file, tmp_path / "four", readers=4).path)) == 8
+    first, second, *_ = lidc_pickle.SAME_PATIENT
+    cases, _ = lidc_pickle.cases_of({"a": a_slice(first), "b": a_slice(second)}, file)
+    assert len({case.patient for case in cases}) == 1 and len(cases) == 2
+    assert len(lidc_pickle.SAME_PATIENT) == 16
+
+
+def test_readers_are_sessions_of_the_file(written):
+    reading = lidc_xml.read_xml(written / NAMES[1] / "001.xml")
+    assert [n.reader for n in reading.nodules] == [0, 1, 2, 3]
+    assert (reading.small, reading.other, reading.series_uid) == (4, 4, uid(1))
+    case = Case(uid(1), "P1", (*sorted((written / NAMES[1]).glob("*.dcm")),))
+    with pytest.raises(Unusable, match="0 XML files"):
+        lidc.read_scan(SMALL, case)
+    checksum = hashlib.sha256(b"".join(f.read_bytes() for f in case.files)).hexdigest()
+    assert len(checksum) == 64

@@ -1,0 +1,159 @@
+"""Volumes against SimpleITK and nibabel: the same world point has the same value."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nibabel.affines import apply_affine
+from trees import brain, oblique, save
+
+from data_prep import volumes
+from data_prep.cases import Unusable
+
+SPACING = np.diag([1.0, 1.5, 2.0, 1])
+ORIENTATIONS = {
+    "RAS": SPACING,
+    "LPS": np.diag([-1.0, -1.5, 2.0, 1]),
+    "LAS": np.diag([-1.0, 1.5, 2.0, 1]),
+    "PSR": np.array([[0, 0, 2.0, -7], [-1, 0, 0, 4], [0, 1.5, 0, 9], [0, 0, 0, 1.0]]),
+    "oblique": oblique() @ SPACING,
+    "oblique and flipped": oblique(-35) @ np.diag([1.0, -1.5, 2.0, 1]),
+}
+
+
+@pytest.fixture(params=ORIENTATIONS)
+def file(request, tmp_path):
+    affine = ORIENTATIONS[request.param].copy()
+    affine[:3, 3] += (5, -3, 11)
+    return save(tmp_path / "a.nii.gz", brain(0), affine)
+
+
+def at_world(volume, points):
+    """Nearest voxels of `volume` at world points."""
+    index = np.rint(apply_affine(np.linalg.inv(volume.affine), points)).astype(int)
+    return volume.array[tuple(index.T)]
+
+
+def test_every_orientation_keeps_the_world(file):
+    volume = volumes.read_volume(file)
+    reference = sitk.ReadImage(str(file))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        i = [int(rng.integers(0, n)) for n in reference.GetSize()]
+        x, y, z = reference.TransformIndexToPhysicalPoint(i)
+        assert at_world(volume, [(-x, -y, z)])[0] == pytest.approx(reference[i])  # LPS to RAS
+    assert nib.aff2axcodes(volume.affine) == ("R", "A", "S")
+    assert sorted(volume.spacing) == pytest.approx(sorted(reference.GetSpacing()))
+
+
+def test_back_on_the_input_grid_nothing_has_moved(file):
+    volume = volumes.read_volume(file)
+    back = volumes.to_input_grid(volume.array, volume)
+    np.testing.assert_allclose(back, np.asarray(nib.load(file).dataobj), atol=1e-3)
+    labels = (volume.array > 100).astype(np.int8)
+    assert (volumes.to_input_grid(labels, volume, is_mask=True) == (back > 100)).mean() > 0.999
+
+
+def test_resampling_agrees_with_simpleitk_where_the_image_is_smooth(tmp_path):
+    x, y, z = np.indices((20, 22, 16)) / 6.0
+    smooth = (100 + 30 * np.sin(x) * np.cos(y) + 20 * np.sin(z)).astype(np.float32)
+    file = save(tmp_path / "s.nii", smooth, SPACING)
+    volume = volumes.resample(volumes.read_volume(file), (0.8, 0.8, 0.8))
+    reference = sitk.ReadImage(str(file))
+    inner = [np.array(volume.array.shape) // 2 + d for d in ((0, 0, 0), (3, -4, 5), (-5, 6, -7))]
+    for index in inner:
+        world = apply_affine(volume.affine, index)
+        lps = (-world[0], -world[1], world[2])
+        expected = reference.EvaluateAtPhysicalPoint(lps, sitk.sitkLinear)
+        assert volume.array[tuple(index)] == pytest.approx(expected, abs=0.5)
+
+
+def test_resampling_keeps_the_outer_faces_and_the_mean(file):
+    volume = volumes.read_volume(file)
+    other = volumes.resample(volume, (2.0, 2.0, 2.0))
+    for v in (volume, other):
+        corner = apply_affine(v.affine, [-0.5, -0.5, -0.5])
+        np.testing.assert_allclose(corner, apply_affine(volume.affine, [-0.5] * 3), atol=1e-6)
+    mass = [v.array.astype(float).sum() * np.prod(v.spacing) for v in (volume, other)]
+    assert mass[1] == pytest.approx(mass[0], rel=0.03)
+    assert volumes.resample(volume, volume.spacing) is volume
+
+
+def test_fine_noise_does_not_alias(tmp_path):
+    """A checkerboard of the finest frequency turns grey when voxels become larger."""
+    board = (np.indices((24, 24, 24)).sum(0) % 2 * 100).astype(np.float32)
+    volume = volumes.read_volume(save(tmp_path / "b.nii", board))
+    coarse = volumes.resample(volume, (3.0, 3.0, 3.0)).array[1:-1, 1:-1, 1:-1]
+    assert coarse.std() < 5 and coarse.mean() == pytest.approx(50, abs=2)
+
+
+def test_a_label_map_stays_one_and_keeps_its_volume(tmp_path):
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[4:14, 4:14, 4:14], labels[6:10, 6:10, 6:10] = 2, 1
+    volume = volumes.read_mask(save(tmp_path / "m.nii", labels), (0, 1, 2))
+    for mm in (0.7, 2.0):
+        other = volumes.resample_mask(volume, (mm,) * 3)
+        assert set(np.unique(other.array)) == {0, 1, 2}
+        for k in (1, 2):
+            size = (other.array == k).sum() * np.prod(other.spacing)
+            assert size == pytest.approx((labels == k).sum(), rel=0.4 if mm > 1 else 0.15)
+
+
+def test_scaled_headers_are_honoured(tmp_path):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.uint16).reshape(2, 3, 4), np.eye(4))
+    image.header.set_slope_inter(2.0, -5.0)
+    nib.save(image, tmp_path / "h.nii")
+    expected = nib.load(tmp_path / "h.nii").get_fdata()
+    np.testing.assert_allclose(volumes.read_volume(tmp_path / "h.nii").array, expected)
+    one = nib.Nifti1Image(np.ones((4, 5, 6, 1), np.float32) * 3, np.eye(4))
+    nib.save(one, tmp_path / "one.nii")
+    assert volumes.read_volume(tmp_path / "one.nii").array.shape == (4, 5, 6)
+
+
+def test_normalising_is_by_the_brain_and_leaves_the_background(tmp_path):
+    volume = volumes.read_volume(save(tmp_path / "n.nii", brain(3)))
+    got, inside = volumes.normalise(volume).array, volume.array != 0
+    assert got[inside].mean() == pytest.approx(0, abs=1e-5)
+    assert got[inside].std() == pytest.approx(1, abs=1e-5)
+    assert (got[~inside] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(3, 4), (7, 8), (2, 9), (5, 6)])
+def test_the_middle_is_cropped_or_padded(size):
+    array = np.arange(30.0).reshape(5, 6, 1) + 1
+    got = volumes.centre(array, size)
+    assert got.shape == (*size, 1)
+    if size == (3, 4):
+        assert (got == array[1:4, 1:5]).all()
+    if size == (7, 8):
+        assert (got[1:6, 1:7] == array).all() and got.sum() == array.sum()
+
+
+def test_axial_slices_show_the_front_above():
+    array = np.zeros((4, 5, 3))
+    array[1, 4, 2] = 1  # at the front, of the highest slice
+    assert volumes.axial(array)[2, 0, 1] == 1 and volumes.axial(array).shape == (3, 5, 4)
+
+
+def test_written_twice_is_the_same_bytes_and_never_half(tmp_path, monkeypatch):
+    array = brain(1)
+    files = [volumes.write_nifti(tmp_path / n / "x.nii.gz", array, oblique()) for n in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    read = nib.load(files[0])
+    np.testing.assert_allclose(read.affine, oblique(), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(read.dataobj), array)
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nib, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        volumes.write_nifti(tmp_path / "a" / "x.nii.gz", array, np.eye(4))
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["x.nii.gz"]
+
+
+def test_a_sheared_affine_is_refused(tmp_path):
+    affine = np.eye(4)
+    affine[0, 1] = 0.5
+    with pytest.raises(Unusable, match="sheared"):
+        volumes.read_volume(save(tmp_path / "s.nii", brain(0), affine))
