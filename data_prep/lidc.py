@@ -183,7 +183,8 @@ def _crops(
 ) -> tuple[list[ndarray], list[ndarray], list[str]]:
     lesion = [contour for i in group for contour in outlines[i]]
     box = window_of(lesion)
-    centre = box.top + (box.height - 1) / 2, box.left + (box.width - 1) / 2
+    # Whole pixels, so that a mask's own pixels stay where no resampling is asked for.
+    centre = box.top + box.height // 2, box.left + box.width // 2
     by_reader: list[list[list[Contour]]] = [[] for _ in range(READERS)]
     for nodule, outline in zip(reading.nodules, outlines, strict=True):
         by_reader[nodule.reader].append(outline)
@@ -208,14 +209,14 @@ def _whole(outlines: list[list[Contour]], index: int, shape: tuple[int, int]) ->
 
 def resampled(
     picture: Float[ndarray, "rows columns"],
-    centre: tuple[float, float],
+    centre: tuple[int, int],
     ct: Stack,
     settings: Settings,
     beyond: float = 0.0,
 ) -> Float[ndarray, "crop crop"]:
-    """`settings.crop` pixels a side of `settings.spacing` mm around `centre` (row, column of
-    `picture`), linear between pixels, `beyond` outside the picture."""
-    steps = (np.arange(settings.crop) - (settings.crop - 1) / 2) * settings.spacing
+    """`settings.crop` pixels a side of `settings.spacing` mm; `centre` (row, column of
+    `picture`) becomes pixel crop // 2. Linear between pixels, `beyond` outside the picture."""
+    steps = (np.arange(settings.crop) - settings.crop // 2) * settings.spacing
     rows, columns = (c + steps / mm for c, mm in zip(centre, ct.spacing, strict=True))
     grid = np.meshgrid(rows, columns, indexing="ij")
     return ndimage.map_coordinates(picture, grid, order=1, mode="constant", cval=beyond)

@@ -107,14 +107,17 @@ def latent_depth(
     """Where the nodule that is rendered ends: distance to its boundary in px, positive inside.
 
     `how`: mean = the mean of the readers' distances; reader = one reader's, drawn by `rng`;
-    staple = the boundary of Spatial STAPLE; shifted = mean, moved out or in by up to 2 px.
+    staple = the boundary of Spatial STAPLE; shifted = mean, moved out or in by up to 2 px, in by
+    half of the nodule's depth at most.
     """
     reader, shift = rng.integers(masks.shape[1]), rng.uniform(-SHIFT_PX, SHIFT_PX)
     if how == "reader":
         return depth_of(masks[:, reader])
     if how == "staple":
         return depth_of(fused(masks, "spatial_staple"))
-    return depth_of(masks).mean(1) + (shift if how == "shifted" else 0)
+    depth = depth_of(masks).mean(1)
+    # A small nodule may not vanish: at most half of its depth is taken away.
+    return depth + (max(shift, -0.5 * depth.max()) if how == "shifted" else 0)
 
 
 def fused(masks: Masks, how: str) -> Mask:
@@ -177,12 +180,13 @@ def prepare(
 ) -> Path:
     """Write the prepared folder `out` (default: lidc below the data root) and return it.
 
-    Raises FileExistsError if it is there and `force` is not given, ValueError for settings that
-    the embedded nodules cannot meet or a damaged file.
+    A folder already made by this version with these settings is left alone unless `force`.
+    Raises FileExistsError for a folder made otherwise, ValueError for settings that the embedded
+    nodules cannot meet or a damaged file.
     """
     out = Path(out or data_root() / "lidc").expanduser().absolute()
-    if out.exists() and any(out.iterdir()) and not force:
-        raise FileExistsError(f"{out} exists; --force makes it again, --out takes another folder")
+    if not force and _is_done(out, settings):
+        return out
     readers = read_embedded()
     slices = chosen_slices(readers, settings)
     parts = [pictures_of(readers, rows, settings) for rows in slices]
@@ -201,8 +205,25 @@ def prepare(
         classes=["background", "nodule"], channels=["rendered CT"], annotators=annotators,
         # Crops keep the pixels of their scans, 0.46 to 0.98 mm: there is no common spacing.
         spacing_mm=None, origin="stand-in", licence=LICENCE, prep_version=PREP_VERSION,
-        sources=[{"name": f"{FILE} {asdict(settings)}", "checksum": f"sha256:{checksum}"}],
+        sources=[{"name": _source(settings), "checksum": f"sha256:{checksum}"}],
     )  # fmt: skip
+
+
+def _is_done(out: Path, settings: Settings) -> bool:
+    if not out.exists() or not any(out.iterdir()):
+        return False
+    meta = load_dataset(out).meta
+    made = [source["name"] for source in meta["sources"]], meta["prep_version"]
+    if made != (asked := ([_source(settings)], PREP_VERSION)):
+        raise FileExistsError(
+            f"{out} was made from {made}, asked for {asked}: use --force to make it again, or "
+            "--out for another folder"
+        )
+    return True
+
+
+def _source(settings: Settings) -> str:
+    return f"{FILE} {asdict(settings)}"
 
 
 def _name(readers: Readers, row: int) -> str:

@@ -358,13 +358,17 @@ def test_unknown_choices_are_named():
             Settings(**{name: "best"})
 
 
-def test_the_command_writes_and_does_not_overwrite(tmp_path, capsys):
+def test_the_command_writes_once_and_does_not_overwrite(tmp_path, capsys):
     arguments = ["--nodules", "4", "--slices-per-nodule", "1", "--out", str(tmp_path / "a")]
     lidc_contours.main(arguments)
     assert "reader 4" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="--force makes it again"):
-        lidc_contours.main(arguments)
-    lidc_contours.main([*arguments, "--force"])
+    stamp = (tmp_path / "a" / "meta.json").stat().st_mtime_ns
+    lidc_contours.main(arguments)
+    assert (tmp_path / "a" / "meta.json").stat().st_mtime_ns == stamp
+    with pytest.raises(SystemExit, match="was made from .* use --force"):
+        lidc_contours.main([*arguments, "--seed", "1"])
+    lidc_contours.main([*arguments, "--seed", "1", "--force"])
+    assert (tmp_path / "a" / "meta.json").stat().st_mtime_ns != stamp
 
 
 def test_depth_is_the_distance_to_the_boundary():
