@@ -24,8 +24,8 @@ help:  ## what there is
 env:  ## .venv with the pinned packages (first time about 3 minutes, 7 GB)
 	@PYTHON=$(PYTHON) bash .ci/env
 
-data: env  ## prepare data/mnist and data/coloured from the digits in this repository
-	@$(PY) -m data_prep.mnist && $(PY) -m data_prep.coloured
+data: env  ## prepare all data sets: digits, outlines of LIDC readers, stand-ins
+	@$(PY) -m data_prep
 
 figures: data  ## run the notebooks, then every figure and table (PROFILE, ONLY, SEED, JOBS, SET)
 	@$(PY) notebooks/run_all.py --profile $(PROFILE) --seed $(SEED) --jobs $(JOBS) \

@@ -10,18 +10,25 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep import brats, coloured, mnist, ms_lesions, standins
+from data_prep import brats, coloured, lidc_contours, mnist, ms_lesions, standins
 from noisyseg.paths import data_root
 
 # Coarse, so that all of it takes a minute or two: the readers' defaults are the paper's.
 MS = ms_lesions.Options(spacing=1.5, crop=(96, 112), min_pixels=3, every=2)
 BRATS = brats.Options(spacing=2.5, crop=64, min_pixels=20, every=2)
+LIDC = lidc_contours.Settings(slices_per_nodule=1)
+
+
+def is_there(name: str) -> bool:
+    """Whether the prepared folder `name` exists, from whatever source; says so."""
+    if there := (data_root() / name).exists():
+        print(f"{data_root() / name}: already there, left alone")
+    return there
 
 
 def stand_in(name: str, make: Callable[[Path], None], read: Callable[[Path], object]) -> None:
     """Write an official tree of phantoms, read it with the real reader, and delete the tree."""
-    if (data_root() / name).exists():
-        print(f"{data_root() / name}: already there, left alone")
+    if is_there(name):
         return
     tree = data_root() / f".{name}.stand-in"
     make(tree)
@@ -44,6 +51,9 @@ def main() -> None:
             lambda tree: standins.make_brats(tree, voxel_mm=BRATS.spacing),
             lambda tree: brats.prepare(tree, None, BRATS, "stand-in"),
         )
+        if not is_there("lidc"):
+            path = lidc_contours.prepare(None, LIDC)
+            print(f"{path}: written\n{lidc_contours.summary(path)}")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 

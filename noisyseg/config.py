@@ -48,7 +48,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "reduced": {
         "ms": dict(n_train=None, n_val=None, n_test=None, epochs=14, batch_size=8),
         "brats": dict(n_train=None, n_val=None, n_test=None, epochs=20, batch_size=8),
-        "lidc": dict(n_train=600, n_val=100, n_test=300, epochs=10, batch_size=16),
+        "lidc": dict(n_train=None, n_val=None, n_test=None, epochs=12, batch_size=8),
     },
 }
 SEEDS: dict[str, int] = {"smoke": 1, "reduced": 3, "full": 5, "paper": 3}
