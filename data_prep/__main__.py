@@ -8,6 +8,7 @@ A folder that is there is left alone, whatever it was made from: prepare your ow
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep import brats, coloured, lidc_contours, mnist, ms_lesions, standins
@@ -17,6 +18,15 @@ from noisyseg.paths import data_root
 MS = ms_lesions.Options(spacing=1.5, crop=(96, 112), min_pixels=3, every=2)
 BRATS = brats.Options(spacing=2.5, crop=64, min_pixels=20, every=2)
 LIDC = lidc_contours.Settings(slices_per_nodule=1)
+# The same masks under pictures rendered by other rules, scored with the boundary rendered; and
+# with the readers of every nodule shuffled (studies.ablation_lidc).
+_KNOWN = replace(LIDC, reference="latent")
+VARIANTS = {
+    "lidc_mean": _KNOWN,
+    "lidc_reader": replace(_KNOWN, render="reader"),
+    "lidc_shifted": replace(_KNOWN, render="shifted"),
+    "lidc_shuffled": replace(_KNOWN, order="shuffled"),
+}
 
 
 def is_there(name: str) -> bool:
@@ -51,9 +61,10 @@ def main() -> None:
             lambda tree: standins.make_brats(tree, voxel_mm=BRATS.spacing),
             lambda tree: brats.prepare(tree, None, BRATS, "stand-in"),
         )
-        if not is_there("lidc"):
-            path = lidc_contours.prepare(None, LIDC)
-            print(f"{path}: written\n{lidc_contours.summary(path)}")
+        for name, settings in ({"lidc": LIDC} | VARIANTS).items():
+            if not is_there(name):
+                path = lidc_contours.prepare(data_root() / name, settings)
+                print(f"{path}: written\n{lidc_contours.summary(path)}")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 

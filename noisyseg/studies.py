@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
-from noisyseg.config import ExperimentConfig
+from noisyseg.config import PAPER, PROFILES, ExperimentConfig
+from noisyseg.config import SIZES as SIZES_OF_DATA
 from noisyseg.methods import METHODS
 
 FIVE = ("good", "over", "under", "wrong", "blank")
@@ -30,6 +31,9 @@ DEGREE_PX = {"over": 1.72, "under": 1.3, "wrong": 1.15}  # the defaults of `simu
 TRACE_WEIGHTS = (0.0, 0.001, 0.01, 0.1, 0.3, 0.7, 1.0, 1.5, 2.0)
 NOISE_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 SIZES = {"reduced": {"epochs": 8, "batch_size": 16, "n_val": 200, "n_test": 1000}}
+# Prepared by `python -m data_prep`: the boundary in the picture is the readers' mean, one reader's,
+# the mean moved in or out; or the mean again, with the readers of each nodule in another order.
+RENDERED = ("lidc_mean", "lidc_reader", "lidc_shifted", "lidc_shuffled")
 STARTS = {3.0: "near identity", 0.0: "default"}
 
 
@@ -140,11 +144,25 @@ def ablation_confusion(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
             yield from _study("ablation_confusion", profile, methods, n, **grid)
 
 
+def ablation_lidc(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
+    """Real outlines under pictures rendered by other rules, and with the readers shuffled."""
+    methods = ("clean", "mode", "staple", "spatial_staple", "dominant")
+    if profile == "smoke":
+        methods = ("mode", "dominant")
+    values = PAPER["lidc"] | PROFILES[profile] | SIZES_OF_DATA.get(profile, {}).get("lidc", {})
+    for seed, dataset, method in product(range(seeds), RENDERED, methods):
+        chosen = values | METHODS[method].settings
+        yield ExperimentConfig.preset(
+            "ablation_lidc", profile, method, seed, **chosen | {"dataset": dataset}
+        )
+
+
 STUDIES: dict[str, Callable[[str, int], Iterator[ExperimentConfig]]] = {
     "ablation_trace": ablation_trace,
     "ablation_noise": ablation_noise,
     "ablation_annotators": ablation_annotators,
     "ablation_confusion": ablation_confusion,
+    "ablation_lidc": ablation_lidc,
 }
 
 
