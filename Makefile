@@ -31,14 +31,15 @@ figures: data  ## run the notebooks, then every figure and table (PROFILE, ONLY,
 	@$(PY) notebooks/run_all.py --profile $(PROFILE) --seed $(SEED) --jobs $(JOBS) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(SET),--set $(SET))
 
-lint: env  ## ruff, style and formatting
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: env  ## ruff and mypy: style, formatting, types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
 # Every part runs and reports, whatever failed before it; the exit status is the worst of them.
 test: data  ## style, all tests, and every notebook executed and compared
 	@status=0; \
 	$(PY) -m ruff check . || status=1; \
 	$(PY) -m ruff format --check . || status=1; \
+	$(PY) -m mypy || status=1; \
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider tests || status=1; \
 	if ls notebooks/*.ipynb > /dev/null 2>&1; then \
 		$(PY) -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider \

@@ -76,6 +76,7 @@ def _checked(path: Path, _signature: tuple) -> Folder:
     problems += _check_content(arrays, index, meta or {})
     raise_all(problems, f"{path} is not a valid prepared folder")
     images, labels, truth = arrays.values()
+    assert images is not None  # or it would be a problem
     has_label = None if labels is None else labelled(labels)
     return Folder(meta, index, images, labels, truth, has_label)
 
@@ -224,9 +225,9 @@ def _check_content(
     arrays: dict[str, np.ndarray | None], index: pd.DataFrame | None, meta: dict[str, Any]
 ) -> Problems:
     images, labels, truth = arrays.values()
-    known = index is not None and set(COLUMNS) <= set(index)
+    index = index if index is not None and set(COLUMNS) <= set(index) else None
     lengths = [len(a) for a in arrays.values() if a is not None and a.ndim]
-    ids = index.image_id.tolist() if known else []
+    ids = [] if index is None else index.image_id.tolist()
     ids += [f"number {i}" for i in range(len(ids), max(lengths, default=0))]
     if images is not None and images.ndim > 1 and images.size:
         yield from _check_pixels(images, ids)
@@ -237,8 +238,9 @@ def _check_content(
     if labels is not None and labels.ndim > 2 and labels.size:
         names = annotator_names(meta.get("annotators"), labels.shape[1])
         yield from check_classes(labels, ids, names, meta["classes"])
-        fits = known and len(index) == len(labels)
-        splits = index.split.tolist() if fits else ["train"] * len(labels)
+        splits = ["train"] * len(labels)
+        if index is not None and len(index) == len(labels):
+            splits = index.split.tolist()
         yield from check_labelled(labelled(labels), ids, names, splits)
 
 

@@ -160,7 +160,7 @@ class ExperimentConfig:
         if "method" not in changes:
             return replace(self, **changes)
         own = METHODS[self.method].settings.keys()
-        bare = {f.name: f.default for f in fields(self) if f.name in own}
+        bare: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in own}
         bare |= {k: v for k, v in PAPER.get(self.dataset, {}).items() if k in own}
         bare |= {k: v for k, v in PROFILES[self.profile].items() if k in own}
         _one_of("method", changes["method"], METHODS)

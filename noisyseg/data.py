@@ -92,8 +92,9 @@ class SegmentationDataset:
         if not len(index := np.flatnonzero(self.split_of == name)[:limit]):
             raise ValueError(f"{self.path}: no image in split {name!r}; assign some in index.csv")
         names = "image_ids case_ids split_of images labels truth has_label".split()
-        arrays = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        return replace(self, **{n: take(array, index) for n, array in arrays.items()})
+        arrays = {name: getattr(self, name) for name in names}
+        kept: Any = {name: take(a, index) for name, a in arrays.items() if a is not None}
+        return replace(self, **kept)
 
     def with_labels(self, labels: Any, annotators: Sequence[str]) -> "SegmentationDataset":
         """This data set with integer `labels` (N, annotator, *space) held in memory.
@@ -121,14 +122,14 @@ class SegmentationDataset:
         and who labelled the image, not on order or subset; a larger k keeps what a smaller k
         keeps. Raises ValueError for a malformed labelling or more than there are annotators.
         """
-        k = parse_labelling(labelling)
-        if k is None:
+        if (k := parse_labelling(labelling)) is None:
             return self
         old = self._needs("labels", "pass simulated ones to with_labels")
         if k > len(self.annotators):
             raise ValueError(f"labelling {labelling!r}: annotators are {self.annotators}")
         old = old if isinstance(old, Rows) else Rows(old, np.arange(len(self)))
-        kept = self.has_label & (ranks(self.image_ids, self.has_label, seed) < k)
+        has_label = self._needs("has_label", "")
+        kept = has_label & (ranks(self.image_ids, has_label, seed) < k)
         return replace(self, labels=Rows(old.source, old.index, kept), has_label=kept)
 
     def training_view(self, target: ndarray | None = None) -> "TrainingView":
@@ -137,7 +138,7 @@ class SegmentationDataset:
         Raises ValueError for an image without any label or a target that does not fit.
         """
         labels = self._needs("labels", "pass simulated ones to with_labels")
-        if bare := self.image_ids[~self.has_label.any(1)].tolist():
+        if bare := self.image_ids[~self._needs("has_label", "").any(1)].tolist():
             raise ValueError(f"{self.path}: nobody labelled images {bare[:5]}; leave them out")
         shape = (len(self), self.n_classes, *self.space)
         if target is not None and target.shape != shape:
@@ -156,7 +157,7 @@ class SegmentationDataset:
         """The truth in memory, to evaluate: int64 (N, *space); ValueError where there is none."""
         return np.array(self._needs("truth", "pass truth= to write_prepared"), np.int64)
 
-    def _needs(self, name: str, remedy: str) -> Array:
+    def _needs(self, name: str, remedy: str) -> Any:
         if (array := getattr(self, name)) is None:
             raise ValueError(f"{self.path} has no {name}.npy: {remedy}")
         return array
@@ -254,8 +255,9 @@ def _as_array(values: Any) -> Any:
 
 def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     numbered = [f"channel {i + 1}" for i in range(shape[1] if len(shape) > 1 else 0)]
-    full = {"name": name, "classes": None, "annotators": None, "spacing_mm": None, "origin": None}
-    full |= {"licence": None, "sources": [], "prep_version": 1} | meta
+    empty = ("classes", "annotators", "spacing_mm", "origin", "licence")
+    full: dict[str, Any] = dict.fromkeys(empty)
+    full |= {"name": name, "sources": [], "prep_version": 1} | meta
     full["channels"] = meta.get("channels") or (["image"] if len(numbered) == 1 else numbered)
     return json.loads(json.dumps(full, default=lambda value: np.asarray(value).tolist()))
 

@@ -126,10 +126,11 @@ def edge_penalty(
     β = 1 / (2 · mean squared contrast) as in GrabCut (Rother et al. 2004, section 2), so
     the unit of the image does not matter.
     """
-    image, pairs = at_least_single(image), []
+    image = at_least_single(image)
+    pairs: list[tuple[tuple[int, ...], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]] = []
     for step in product((0, 1, -1), repeat=image.dim() - 2):
         if step > tuple(-s for s in step):  # each pair of neighbours once
-            pairs.append((step, *(_neighbours(x, step) for x in (image, probs))))
+            pairs.append((step, _neighbours(image, step), _neighbours(probs, step)))
     contrasts = [(a - b).square().sum(1) for _, (a, b), _ in pairs]
     scale = 2 * torch.cat([c.flatten() for c in contrasts]).mean()
     total = probs.new_zeros(())

@@ -141,7 +141,8 @@ def spatial_staple(
         _spatial_staple(part, n_classes, window_px, global_px, iterations, tolerance)
         for part in labels.split(IMAGES_AT_ONCE)
     ]
-    return Fused(torch.cat([p.posterior for p in parts]), torch.cat([p.confusion for p in parts]))
+    posterior, confusion = zip(*parts, strict=True)
+    return Fused(torch.cat(posterior), torch.cat(confusion))
 
 
 def _spatial_staple(
@@ -153,6 +154,7 @@ def _spatial_staple(
     tolerance: float,
 ) -> Fused:
     whole = staple(labels, n_classes)
+    assert whole.confusion is not None  # EM gives one
     space = [1] * (labels.dim() - 2)
     anchor = whole.confusion.view(*whole.confusion.shape, *space)
     reported = torch.stack([labels == k for k in range(n_classes)], 2).float()

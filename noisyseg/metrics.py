@@ -131,7 +131,7 @@ def cm_rmse_all(
 def _pair_distance(a: Tensor, b: Tensor, n_classes: int) -> Tensor:
     """1 − mean foreground IoU over pixels labelled in both: (N, A, X), (N, B, X) -> (N, A, B)."""
     known = ((a >= 0)[:, :, None] & (b >= 0)[:, None]).float()
-    total = 0.0
+    total = torch.zeros((), device=a.device)
     for k in range(1, n_classes):
         x, y = (a == k).float()[:, :, None], (b == k).float()[:, None]
         both = (x * y * known).sum(-1)

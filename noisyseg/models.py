@@ -37,7 +37,7 @@ class Prediction(NamedTuple):
     latent: Any = None
 
 
-def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: int) -> nn.Module:
+def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: Any) -> nn.Module:
     """A convolution that keeps the size of the image."""
     layer = nn.Conv2d if dims == 2 else nn.Conv3d
     return layer(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
@@ -108,6 +108,12 @@ class UNet(nn.Module):
             )
 
 
+def _set_bias(layer: nn.Module, values: Tensor) -> None:
+    assert isinstance(layer.bias, Tensor)
+    with torch.no_grad():
+        layer.bias.copy_(values)
+
+
 class PixelHead(nn.Module):
     """Per-pixel matrices: one 3×3 block shared by all annotators, then a 1×1 layer.
 
@@ -133,8 +139,7 @@ class PixelHead(nn.Module):
             *_norm_relu(trunk.dims, trunk.width),
         )
         self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
-        with torch.no_grad():
-            self.out.bias.copy_((init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
+        _set_bias(self.out, (init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
         shared = annotators * classes
         self.common = conv(trunk.dims, trunk.width, shared, kernel=1) if common else None
 
@@ -165,6 +170,8 @@ class GlobalHead(nn.Module):
 class KnownHead(nn.Module):
     """Given matrices (annotator, reported, true) that training never changes: the oracle."""
 
+    log_table: Tensor
+
     def __init__(self, matrices: Float[Tensor, "annotator reported true"]) -> None:
         super().__init__()
         self.register_buffer("log_table", matrices.clamp_min(1e-6).log().float())
@@ -192,8 +199,7 @@ class LowRankHead(nn.Module):
         )  # s = 1, so A_ij ≈ e^-d off the diagonal
         start = torch.full((annotators, 2 * classes * rank + 1), math.log(math.expm1(factor)))
         start[:, -1] = math.log(math.expm1(1.0))
-        with torch.no_grad():
-            self.out.bias.copy_(start.flatten())
+        _set_bias(self.out, start.flatten())
 
     def forward(self, features: Tensor) -> LowRankConfusion:
         """(batch, width, *space) -> factored matrices of the batch."""

@@ -5,7 +5,7 @@ go through a volume slice by slice, three-dimensional ones take it whole or in p
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -80,9 +80,8 @@ def predict_volume(
     else:
         from monai.inferers import sliding_window_inference
 
-        values = sliding_window_inference(
-            image, patch, batch_size, forward, overlap, mode="gaussian"
-        )
+        found = sliding_window_inference(image, patch, batch_size, forward, overlap, "gaussian")
+        values = cast(Tensor, found)
     return _split(values[0].cpu().numpy(), classes)
 
 

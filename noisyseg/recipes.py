@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from noisyseg import dominant, fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
+from noisyseg.confusion import Confusion
 from noisyseg.data import SegmentationDataset, TrainingView
 from noisyseg.methods import METHODS
 from noisyseg.simulate import simulate_labels
@@ -99,8 +100,16 @@ def build_model(
     classes, annotators = len(shape["classes"]), len(shape["annotators"])
     known = torch.eye(classes).repeat(annotators, 1, 1) if known is None else known
 
+    def trunk_of() -> models.UNet:
+        return models.UNet(shape["channels"], cfg.width, cfg.depth, shape["dims"])
+
+    def plain() -> models.SegmentationModel:
+        return models.SegmentationModel(trunk_of(), classes)
+
     def network() -> nn.Module:
-        trunk = models.UNet(shape["channels"], cfg.width, cfg.depth, shape["dims"])
+        if head in ("none", "separate"):
+            return plain()
+        trunk = trunk_of()
         sizes = (trunk, annotators, classes, cfg.init_diagonal)
         if head == "pixel":
             own = models.PixelHead(*sizes, cfg.common_columns)
@@ -113,12 +122,12 @@ def build_model(
             return models.SegmentationModel(trunk, classes, models.KnownHead(known))
         if head == "latent":
             return prob_unet.ProbUNet(trunk, shape["channels"], classes)
-        return models.SegmentationModel(trunk, classes)
+        raise ValueError(f"unknown head {head!r}")
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
         if head == "separate":
-            return models.SeparateModel([network() for _ in range(annotators)])
+            return models.SeparateModel([plain() for _ in range(annotators)])
         return network()
 
 
@@ -133,12 +142,12 @@ def objective(cfg: ExperimentConfig) -> Objective:
         return lambda out, batch, epoch: out.latent.loss(batch["labels"])
     if kind == "released":
         return lambda out, batch, epoch: losses.released_loss(
-            out.logits.log_softmax(1), out.confusion, batch["labels"], trace_weight(cfg, epoch)
+            out.logits.log_softmax(1), matrices(out), batch["labels"], trace_weight(cfg, epoch)
         )
     if cfg.dominance_level == "support":
         return lambda out, batch, epoch: dominant.dominant_loss(
             out.logits,
-            out.confusion,
+            matrices(out),
             batch["labels"],
             batch["image"],
             trace_weight=trace_weight(cfg, epoch),
@@ -150,7 +159,7 @@ def objective(cfg: ExperimentConfig) -> Objective:
         )
     return lambda out, batch, epoch: losses.disentangling_loss(
         out.logits,
-        out.confusion,
+        matrices(out),
         batch["labels"],
         trace_weight=trace_weight(cfg, epoch),
         dominance_weight=cfg.dominance_weight,
@@ -158,6 +167,12 @@ def objective(cfg: ExperimentConfig) -> Objective:
         dominance_margin=cfg.dominance_margin,
         from_logits=True,
     )
+
+
+def matrices(out: models.Prediction) -> Confusion:
+    """The annotators of a prediction that has some."""
+    assert out.confusion is not None, "this loss needs a model with annotators"
+    return out.confusion
 
 
 def trace_weight(cfg: ExperimentConfig, epoch: int) -> float:

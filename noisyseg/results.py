@@ -140,7 +140,7 @@ def finish(
     write_csv(folder / "metrics.csv", pd.DataFrame(metrics))
     write_csv(folder / "images.csv", images)
     with replacing(folder / "exhibits.npz") as part, part.open("wb") as file:
-        np.savez_compressed(file, **exhibits)
+        np.savez_compressed(file, allow_pickle=False, **exhibits)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     with replacing(folder / "DONE") as part:
         part.write_text("")
@@ -155,5 +155,5 @@ def read_config(folder: Path) -> ExperimentConfig:
     """The config a run folder was made with."""
     values = json.loads((folder / "config.json").read_text())
     known = {f.name for f in fields(ExperimentConfig)}
-    kept = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+    kept: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
     return ExperimentConfig(**kept)

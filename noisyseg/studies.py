@@ -82,9 +82,9 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("trace", sets=("four", "unfaithful"), trace_weight=(0.01, 0.1, 0.7))
     yield from runs("trace", trace_weight=few[:3], init_diagonal=(0.0,))
     yield from runs("trace", trace_weight=(0.1, 0.7), warm_up=("none",))
-    holds = {"warm_up": ("hold", "maximise"), "warm_up_epochs": (3,)}
+    holds: dict[str, Any] = {"warm_up": ("hold", "maximise"), "warm_up_epochs": (3,)}
     yield from runs("trace", trace_weight=(0.1, 0.7), **holds)
-    longer = {"warm_up": ("maximise",), "warm_up_epochs": (2, 3, 5)}
+    longer: dict[str, Any] = {"warm_up": ("maximise",), "warm_up_epochs": (2, 3, 5)}
     yield from runs("trace", trace_weight=(0.7,), labelling=both, **longer)
     longer["warm_up_epochs"] = (5,)
     yield from runs("trace", sets=("unfaithful",), trace_weight=(0.7,), **longer)
@@ -92,7 +92,8 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("released", n=6, sets=("four",))
     no_vote = {"vote_start": (0.0,), "vote_weight": (0.0,)}
     apart = {"common_columns": (False,)}
-    hinges = {"dominance_weight": (5.0,), "init_diagonal": (3.0,), **no_vote, **apart}
+    hinges: dict[str, Any] = no_vote | apart
+    hinges |= {"dominance_weight": (5.0,), "init_diagonal": (3.0,)}
     for level in ("pixel", "class"):
         hinges["dominance_level"] = (level,)
         yield from runs("dominant", n=two, sets=two_sets, trace_weight=few, **hinges)
@@ -124,8 +125,9 @@ def ablation_annotators(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     labels = ("one", "dense") if brief else ("one", "k2", "k3", "k4", "dense")
     counts = (1, 3) if brief else (1, 2, 3, 10, 20)  # the paper's annotators stand for 5
     pools = [POOL[:count] for count in counts]
-    for methods, n in ((few, min(2, seeds)), (("mean", "staple", "no_trace"), 0 if brief else 1)):
-        n = range(n)
+    rest = ("mean", "staple", "no_trace")
+    for methods, count in ((few, min(2, seeds)), (rest, 0 if brief else 1)):
+        n = range(count)
         yield from _study("ablation_annotators", profile, methods, n, labelling=labels)
         yield from _study("ablation_annotators", profile, methods, n, annotators=pools)
     yield from _study("ablation_annotators", profile, ("clean",), range(min(2, seeds)))
@@ -138,7 +140,7 @@ def ablation_confusion(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     for dataset, ranks in (("mnist", (1, 2)), ("coloured", (1, 2, 8))):
         yield from _study("ablation_confusion", profile, ("clean", "mode"), n, dataset=[dataset])
         for head, chosen in {"pixel": (1,), "global": (1,), "low_rank": ranks}.items():
-            grid = {"dataset": [dataset], "head": [head], "rank": chosen}
+            grid: dict[str, Any] = {"dataset": [dataset], "head": [head], "rank": chosen}
             if head == "global":  # one matrix that ignores the truth at the start stays there
                 grid["init_diagonal"] = [3.0]
             yield from _study("ablation_confusion", profile, methods, n, **grid)
@@ -146,7 +148,7 @@ def ablation_confusion(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 
 def ablation_lidc(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """Real outlines under pictures rendered by other rules, and with the readers shuffled."""
-    methods = ("clean", "mode", "staple", "spatial_staple", "dominant")
+    methods: tuple[str, ...] = ("clean", "mode", "staple", "spatial_staple", "dominant")
     if profile == "smoke":
         methods = ("mode", "dominant")
     values = PAPER["lidc"] | PROFILES[profile] | SIZES_OF_DATA.get(profile, {}).get("lidc", {})

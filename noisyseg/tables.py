@@ -99,7 +99,7 @@ def export_exhibits(runs: Mapping[str, Run], images: int = 4) -> Path:
     path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.exhibits.npz"
     arrays = {f"{k}/{n}": a[:images] for k, run in runs.items() for n, a in run.exhibits.items()}
     with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     return path
 
 

@@ -70,14 +70,14 @@ def _make(
     shape = recipes.model_shape(splits.train)
     if METHODS[cfg.method].loss == "none":
         scored = evaluate_fusion(cfg, splits.test)
-        history, device = pd.DataFrame({"epoch": []}), "cpu"
+        history, device = pd.DataFrame({"epoch": []}), torch.device("cpu")
     else:
         known = METHODS[cfg.method].head == "known"
         model = recipes.build_model(
             cfg, shape, recipes.known_matrices(splits.train) if known else None
         )
-        views = [recipes.training_view(cfg, part) for part in (splits.train, splits.val)]
-        history, device = fit(model, *views, cfg, folder / "checkpoint.pt", on_epoch)
+        train, val = (recipes.training_view(cfg, part) for part in (splits.train, splits.val))
+        history, device = fit(model, train, val, cfg, folder / "checkpoint.pt", on_epoch)
         scored = evaluate(model, splits.test)
         with results.replacing(folder / "model.pt") as part:
             torch.save({k: v.cpu() for k, v in model.state_dict().items()}, part)
@@ -131,7 +131,8 @@ def fit(
     """
     from lightning_fabric import Fabric
 
-    fabric = Fabric(accelerator=cfg.accelerator, devices=1, precision=cfg.precision)
+    precision: Any = cfg.precision  # one of Fabric's names, as checked by the config
+    fabric = Fabric(accelerator=cfg.accelerator, devices=1, precision=precision)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay
     )
@@ -199,7 +200,8 @@ def _train_epoch(
     epoch: int,
 ) -> dict[str, float]:
     model.train()
-    total, coin = 0.0, torch.Generator().manual_seed(7_919 * cfg.seed + epoch)
+    total: Any = 0.0
+    coin = torch.Generator().manual_seed(7_919 * cfg.seed + epoch)
     for batch in batches:
         if cfg.flip:
             batch = _flipped(batch, coin)
