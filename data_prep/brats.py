@@ -70,7 +70,7 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
         Case(
             name,
             _patient(name),
-            tuple(files.get(n, folder / f"{name}_{n} (missing)") for n in names),
+            tuple(files.get(n, Path(folder) / f"{name}_{n} (missing)") for n in names),
         )
         for name, files in sorted(found.items())
     ]
@@ -111,8 +111,9 @@ def read_case(case: Case, options: Options) -> Slices:
 
 
 def _chosen(truth: np.ndarray, options: Options, file: Path) -> np.ndarray:
-    """Numbers of the slices that are kept."""
-    good = (truth > 0).sum((0, 1)) >= max(1, options.min_pixels)
+    """Numbers of the slices that are kept; what the crop cuts off does not count."""
+    truth = volumes.centre(truth, (options.crop, options.crop))
+    good = (truth > 0).sum((0, 1)) >= options.min_pixels
     if options.all_classes:
         good &= np.all([(truth == k).any((0, 1)) for k in (1, 2, 3)], axis=0)
     if not good.any():
@@ -137,9 +138,10 @@ def prepare(
 ) -> Report:
     """Write the prepared folder `out` (default: brats below the data root) from `folder`.
 
-    Split by patient; annotators are simulated at run time. Raises what `find_cases` and
-    `prepare_cases` raise.
+    Split by patient; annotators are simulated at run time. Raises ValueError for options that
+    make no sense, and what `find_cases` and `prepare_cases` raise.
     """
+    volumes.check_options(options)
     cases = find_cases(Path(folder), options)
     settings = options._asdict() | {"prep_version": PREP_VERSION}
     return prepare_cases(

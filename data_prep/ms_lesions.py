@@ -100,7 +100,8 @@ def read_case(case: Case, options: Options) -> Slices:
         "mask1": raters[0], "mask2": raters[1],
         "union": raters[0] | raters[1], "intersection": raters[0] & raters[1],
     }[options.truth]  # fmt: skip
-    keep = np.flatnonzero(truth.sum((0, 1)) >= max(1, options.min_pixels))[:: options.every]
+    seen = volumes.centre(truth, options.crop)  # what the crop cuts off does not count
+    keep = np.flatnonzero(seen.sum((0, 1)) >= options.min_pixels)[:: options.every]
     if not len(keep):
         raise Unusable(
             f"{case.files[count]}: no slice has {options.min_pixels} pixels of lesion; lower "
@@ -128,9 +129,10 @@ def prepare(
 ) -> Report:
     """Write the prepared folder `out` (default: ms below the data root) from `folder`.
 
-    Split by patient: slices of one brain never stand on both sides. Raises what
-    `find_cases` and `prepare_cases` raise.
+    Split by patient: slices of one brain never stand on both sides. Raises ValueError for
+    options that make no sense, and what `find_cases` and `prepare_cases` raise.
     """
+    volumes.check_options(options)
     cases = find_cases(folder, options)
     settings = options._asdict() | {"prep_version": PREP_VERSION}
     return prepare_cases(

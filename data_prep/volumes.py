@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Float32, Int
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError
 from numpy import ndarray
 from scipy import ndimage
 
@@ -22,6 +23,7 @@ from data_prep.cases import Unusable
 
 TOLERANCE_MM = 1e-3
 Affine = Float[ndarray, "4 4"]
+DAMAGED = (nib.filebasedimages.ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
 
 
 class Volume(NamedTuple):
@@ -62,7 +64,7 @@ def _open(file: Path) -> nib.Nifti1Image:
         raise Unusable(f"{file}: a folder where a NIfTI file should be; unpack the archive again")
     try:
         image = nib.load(file, mmap=False)  # a file that changes under a map kills the process
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise Unusable(f"{file}: no readable NIfTI file ({error}); get it again") from error
     if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
         raise Unusable(f"{file}: a {type(image).__name__}; give NIfTI (.nii or .nii.gz)")
@@ -75,9 +77,12 @@ def _pixels(image: nib.Nifti1Image, file: Path) -> Float32[ndarray, "x y z"]:
         shape = shape[:3]
     if len(shape) != 3 or 0 in shape:
         raise Unusable(f"{file}: shape is {image.shape}; a volume has three axes, none empty")
+    if image.get_data_dtype().kind not in "iuf":
+        raise Unusable(f"{file}: voxels are {image.get_data_dtype()}; give one real number each")
     try:
-        array = np.asarray(image.dataobj, np.float32).reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite and is refused
+            array = np.asarray(image.dataobj, np.float32).reshape(shape)
+    except (*DAMAGED, ValueError) as error:
         raise Unusable(f"{file}: its voxels cannot be read ({error}); get it again") from error
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
@@ -174,16 +179,29 @@ def normalise(volume: Volume) -> Volume:
     return volume._replace(array=array.astype(np.float32))
 
 
-def centre(array: ndarray, size: Sequence[int], fill: float = 0) -> ndarray:
-    """The middle of the first two axes, cropped or padded with `fill` to `size`."""
-    for axis, wanted in enumerate(size):
-        extra = wanted - array.shape[axis]
-        start = max(0, -extra // 2)
-        array = array.take(range(start, start + min(wanted, array.shape[axis])), axis)
-        pads = [(0, 0)] * array.ndim
-        pads[axis] = (max(0, extra) // 2, max(0, extra) - max(0, extra) // 2)
-        array = np.pad(array, pads, constant_values=fill)
+def centre(
+    array: ndarray, size: Sequence[int], around: Sequence[int] | None = None, fill: float = 0
+) -> ndarray:
+    """The first two axes cropped or padded with `fill` to `size`, about the voxel `around`
+    (default: the middle)."""
+    for axis, start in enumerate(_starts(array.shape, size, around)):
+        index, have = start + np.arange(size[axis]), array.shape[axis]
+        array = array.take(index.clip(0, have - 1), axis)
+        array[(slice(None),) * axis + ((index < 0) | (index >= have),)] = fill
     return array
+
+
+def _starts(have: Sequence[int], size: Sequence[int], around: Sequence[int] | None) -> list[int]:
+    if around is None:
+        return [int((n - wanted) / 2) for n, wanted in zip(have, size, strict=False)]
+    return [middle - wanted // 2 for middle, wanted in zip(around, size, strict=True)]
+
+
+def crop(volume: Volume, size: Sequence[int], around: Sequence[int] | None = None) -> Volume:
+    """`centre` of a volume, its affine moved along: `to_input_grid` undoes it."""
+    shift = np.eye(4)
+    shift[:2, 3] = _starts(volume.array.shape, size, around)
+    return volume._replace(array=centre(volume.array, size, around), affine=volume.affine @ shift)
 
 
 def axial(array: Float[ndarray, "*lead x y z"]) -> Float[ndarray, "z *lead y x"]:
@@ -194,14 +212,20 @@ def axial(array: Float[ndarray, "*lead x y z"]) -> Float[ndarray, "z *lead y x"]
 def to_input_grid(array: Float[ndarray, "x y z"], on: Volume, is_mask: bool = False) -> ndarray:
     """`array` on the grid of `on`, as an array on the grid and orientation of `on.file`.
 
-    Masks take the nearest voxel, everything else is interpolated linearly.
+    Masks take the nearest voxel, everything else is interpolated linearly. Where `on` does not
+    reach because it was cropped, the result is 0. ValueError for an array of another grid.
     """
+    if array.shape != on.array.shape:
+        raise ValueError(f"the array is {array.shape}, its grid {on.array.shape}; give both alike")
     shape, affine = on.source
     step = np.linalg.inv(on.affine) @ affine
-    moved = ndimage.affine_transform(
-        array, step[:3, :3], step[:3, 3], shape, order=0 if is_mask else 1, mode="nearest"
+    onto = {"matrix": step[:3, :3], "offset": step[:3, 3], "output_shape": shape}
+    moved = ndimage.affine_transform(array, **onto, order=0 if is_mask else 1, mode="nearest")
+    # Up to the outer faces of the voxels, not their middles: nothing is lost at the rim.
+    reached = ndimage.affine_transform(
+        np.ones(array.shape, np.uint8), **onto, order=0, mode="grid-constant"
     )
-    return moved.astype(array.dtype)
+    return np.where(reached == 1, moved, 0).astype(array.dtype)
 
 
 def write_nifti(file: Path, array: ndarray, affine: Affine) -> Path:
@@ -231,3 +255,11 @@ def stack(volumes: Sequence[Volume]) -> Float32[ndarray, "channel x y z"]:
 def as_labels(volume: Volume) -> Int[ndarray, "x y z"]:
     """The array of a label map as int8."""
     return volume.array.astype(np.int8)
+
+
+def check_options(options: NamedTuple) -> None:
+    """ValueError naming the option for a spacing, crop, minimum or step that is not above 0."""
+    for name in ("spacing", "crop", "min_pixels", "every"):
+        value = getattr(options, name)
+        if not (np.isfinite(value).all() and np.min(value) > 0):
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; give a number above 0")

@@ -10,6 +10,15 @@ from data_prep import cases, ms_lesions
 from noisyseg.data import load_dataset
 
 SMALL = ms_lesions.Options(crop=(24, 28))
+BAD_OPTIONS = [
+    {"every": 0},
+    {"every": -1},
+    {"spacing": 0.0},
+    {"spacing": -1.0},
+    {"spacing": float("nan")},
+    {"min_pixels": 0},
+    {"crop": (24, 0)},
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +65,27 @@ def test_the_truth_is_the_mask_that_was_asked_for(truth, tree, tmp_path):
     expected = {"mask1": one, "mask2": two, "union": one | two, "intersection": one & two}[truth]
     assert (np.asarray(data.truth) == expected).all() and expected.any((1, 2)).all()
     assert data.annotators == ("rater 1", "rater 2")
+
+
+def test_an_interrupted_run_reads_no_scan_twice(tree, tmp_path, monkeypatch):
+    read, seen = ms_lesions.read_case, []
+
+    def counted(case, options):
+        if len(seen) == 2:
+            seen.append("stop")
+            raise KeyboardInterrupt
+        seen.append(case.name)
+        return read(case, options)
+
+    monkeypatch.setattr(ms_lesions, "read_case", counted)
+    with pytest.raises(KeyboardInterrupt):
+        ms_lesions.prepare(tree, tmp_path / "a" / "ms", SMALL)
+    assert not (tmp_path / "a" / "ms").exists()
+    whole = ms_lesions.prepare(tree, tmp_path / "a" / "ms", SMALL).path
+    assert sorted(seen) == sorted({*seen}) and len(seen) == 9  # eight scans and the stop
+    monkeypatch.setattr(ms_lesions, "read_case", read)
+    other = ms_lesions.prepare(tree, tmp_path / "b" / "ms", SMALL).path
+    assert folder_bytes(whole) == folder_bytes(other)
 
 
 def test_twice_gives_the_same_bytes(tree, tmp_path):
@@ -111,3 +141,30 @@ def test_the_command_line(tree, tmp_path, capsys):
     assert f"{sum(data.split_of == 'train')} train" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: .*--force"):
         ms_lesions.main(given)
+
+
+def at_the_edge(mask):
+    """One marked box that a narrow crop cuts off."""
+    mask = np.zeros_like(mask)
+    mask[:2, :3, 4:7] = 1
+    return mask
+
+
+@pytest.mark.parametrize("change", BAD_OPTIONS, ids=str)
+def test_options_that_make_no_sense_are_named(change, tree, tmp_path):
+    name = next(iter(change)).replace("_", "-")
+    with pytest.raises(ValueError, match=f"--{name} is .*; give a number above 0"):
+        ms_lesions.prepare(tree, tmp_path / "out", SMALL._replace(**change))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_slice_counts_by_what_the_crop_leaves_of_it(tree, tmp_path):
+    mine = copied(tree, tmp_path)
+    for file in mine.rglob("*_mask1.nii.gz"):
+        rewrite(file, at_the_edge)
+    with pytest.raises(ValueError, match="no slice has"):
+        ms_lesions.prepare(mine, tmp_path / "out", SMALL._replace(crop=(10, 10), min_pixels=1))
+    whole = load_dataset(
+        ms_lesions.prepare(mine, tmp_path / "out", SMALL._replace(min_pixels=1)).path
+    )
+    assert len(whole) and np.asarray(whole.truth).any((1, 2)).all()

@@ -1,5 +1,7 @@
 """Volumes against SimpleITK and nibabel: the same world point has the same value."""
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -118,6 +120,53 @@ def test_normalising_is_by_the_brain_and_leaves_the_background(tmp_path):
     assert (got[~inside] == 0).all()
 
 
+@pytest.mark.parametrize("around", [None, (0, 0), (4, 1), (2, 5)])
+@pytest.mark.parametrize("size", [(3, 4), (7, 9), (1, 8)])
+def test_crop_and_pad_about_a_voxel_as_a_slow_loop_does(size, around):
+    array = np.arange(1.0, 61.0).reshape(5, 6, 2)
+    got = volumes.centre(array, size, around, fill=-1)
+    if around is None:  # the middle: as much cut off or added on both sides, or one more behind
+        around = [int((n - w) / 2) + w // 2 for n, w in zip(array.shape, size, strict=False)]
+    for i, j in np.ndindex(*size):
+        x, y = i + around[0] - size[0] // 2, j + around[1] - size[1] // 2
+        expected = array[x, y] if 0 <= x < 5 and 0 <= y < 6 else -1
+        assert (got[i, j] == expected).all()
+
+
+def test_cropped_volumes_go_back_to_where_they_were_cut(file):
+    """What was cut off comes back as 0, everything else at its own voxel of the input file."""
+    volume = volumes.read_volume(file)
+    y = volume.array.shape[1]
+    part = volumes.crop(volume, (9, y + 4), around=(7, y // 2))
+    back = volumes.to_input_grid(part.array, part)
+    is_kept = np.zeros(volume.array.shape, np.int8)
+    is_kept[3:12] = 1
+    kept = volume._replace(array=is_kept)
+    inside = volumes.to_input_grid(kept.array, kept, is_mask=True) == 1
+    source = np.asarray(nib.load(file).dataobj)
+    np.testing.assert_allclose(back[inside], source[inside], atol=1e-3)
+    assert source[~inside].any() and (back[~inside] == 0).all()
+
+
+def test_resampled_and_cropped_volumes_go_back_to_the_same_world(file):
+    """A ramp along the world's axes is the same ramp again, at points known from SimpleITK."""
+    reference, source = sitk.ReadImage(str(file)), nib.load(file)
+    world = apply_affine(source.affine, np.moveaxis(np.indices(source.shape), 0, -1))
+    save(file, (world @ (1.0, 2.0, -3.0) + 500).astype(np.float32), source.affine)
+    fine = volumes.resample(volumes.read_volume(file), (0.7, 0.8, 0.9))
+    part = volumes.crop(fine, (fine.array.shape[0] - 6, fine.array.shape[1] - 4))
+    back = volumes.to_input_grid(part.array, part)
+    for index in ([9, 10, 6], [11, 13, 8], [8, 14, 5]):
+        x, y, z = reference.TransformIndexToPhysicalPoint(index)  # LPS
+        assert back[tuple(index)] == pytest.approx(500 - x - 2 * y - 3 * z, abs=0.01)
+
+
+def test_going_back_needs_an_array_of_that_grid(file):
+    volume = volumes.read_volume(file)
+    with pytest.raises(ValueError, match="give both alike"):
+        volumes.to_input_grid(volume.array[1:], volume)
+
+
 @pytest.mark.parametrize("size", [(3, 4), (7, 8), (2, 9), (5, 6)])
 def test_the_middle_is_cropped_or_padded(size):
     array = np.arange(30.0).reshape(5, 6, 1) + 1
@@ -157,3 +206,65 @@ def test_a_sheared_affine_is_refused(tmp_path):
     affine[0, 1] = 0.5
     with pytest.raises(Unusable, match="sheared"):
         volumes.read_volume(save(tmp_path / "s.nii", brain(0), affine))
+
+
+def header_byte(position, value):
+    def damage(file):
+        content = bytearray(file.read_bytes())
+        content[position] = value
+        file.write_bytes(bytes(content))
+
+    return damage
+
+
+HEADERS = {
+    "an unknown type of voxels": (header_byte(71, 16), "no readable"),
+    "voxels that begin inside the header": (header_byte(111, 0), "no readable"),
+    "a negative number of axes": (header_byte(41, 255), "no readable|three axes|cannot be read"),
+    "more voxels than the file has": (header_byte(43, 8), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_damaged_header_is_unusable(kind, tmp_path):
+    file = save(tmp_path / "d.nii", brain(0))
+    damage, message = HEADERS[kind]
+    damage(file)
+    with pytest.raises(Unusable, match=message) as error:
+        volumes.read_volume(file)
+    assert str(file) in str(error.value)
+
+
+COLOUR = np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+NO_NUMBERS = {
+    "complex": (np.ones((4, 5, 6), np.complex64), "complex64; give one real number"),
+    "colours": (COLOUR, "give one real number"),
+    "too large for float32": (np.full((4, 5, 6), 1e300), "120 voxels are NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_voxels_that_are_no_numbers_are_unusable(kind, tmp_path):
+    array, message = NO_NUMBERS[kind]
+    with pytest.raises(Unusable, match=message):
+        volumes.read_volume(save(tmp_path / "n.nii", array))
+
+
+def test_random_damage_never_escapes_as_another_error(tmp_path):
+    """300 files with up to three bytes changed: read, or `Unusable` naming the file."""
+    whole, rng = (
+        save(tmp_path / "w.nii.gz", brain(0, (6, 7, 5))).read_bytes(),
+        np.random.default_rng(0),
+    )
+    file, refused = tmp_path / "r.nii.gz", 0
+    for n in range(300):
+        content = bytearray(gzip.decompress(whole) if n % 2 else whole)
+        for at in rng.integers(0, 352 if n % 2 else len(content), 3):
+            content[at] = rng.integers(256)
+        file.write_bytes(gzip.compress(bytes(content), 1) if n % 2 else bytes(content))
+        try:
+            assert np.isfinite(volumes.read_volume(file).array).all()
+        except Unusable as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert 50 < refused < 300
