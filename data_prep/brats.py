@@ -104,9 +104,12 @@ def read_case(case: Case, options: Options) -> Slices:
     images = [volumes.resample(volumes.normalise(v), spacing).array for v in scans.values()]
     truth = volumes.as_labels(volumes.resample_mask(seg, spacing))
     keep = _chosen(truth, options, case.files[-1])
-    image = _cut(np.stack(images), keep, options.crop).astype(np.float16)
+    image = volumes.cut(np.stack(images), keep, (options.crop,) * 2).astype(np.float16)
     return Slices(
-        image, None, _cut(truth[None], keep, options.crop)[:, 0], [f"z{z:03d}" for z in keep]
+        image,
+        None,
+        volumes.cut(truth[None], keep, (options.crop,) * 2)[:, 0],
+        [f"z{z:03d}" for z in keep],
     )
 
 
@@ -120,12 +123,6 @@ def _chosen(truth: np.ndarray, options: Options, file: Path) -> np.ndarray:
         wanted = f"{options.min_pixels} pixels of tumour" + " of all classes" * options.all_classes
         raise Unusable(f"{file}: no slice has {wanted}; lower --min-pixels or remove the case")
     return np.flatnonzero(good)[:: options.every]
-
-
-def _cut(array: np.ndarray, keep: np.ndarray, crop: int) -> np.ndarray:
-    """(channel, x, y, z) -> (slice, channel, y, x) of the slices `keep`, cropped or padded."""
-    kept = np.moveaxis(array[..., keep], 0, 2)  # centre works on the first two axes
-    return volumes.axial(np.moveaxis(volumes.centre(kept, (crop, crop)), 2, 0))
 
 
 def prepare(

@@ -107,16 +107,14 @@ def read_case(case: Case, options: Options) -> Slices:
             f"{case.files[count]}: no slice has {options.min_pixels} pixels of lesion; lower "
             "--min-pixels or remove the case"
         )
-    image = _cut(np.stack(images), keep, options).astype(np.float16)
-    mask = _cut(truth[None].astype(np.int8), keep, options)[:, 0]
-    both = _cut(np.stack(raters).astype(np.int8), keep, options) if options.raters else None
+    image = volumes.cut(np.stack(images), keep, options.crop).astype(np.float16)
+    mask = volumes.cut(truth[None].astype(np.int8), keep, options.crop)[:, 0]
+    both = (
+        volumes.cut(np.stack(raters).astype(np.int8), keep, options.crop)
+        if options.raters
+        else None
+    )
     return Slices(image, both, mask, [f"z{z:03d}" for z in keep])
-
-
-def _cut(array: np.ndarray, keep: np.ndarray, options: Options) -> np.ndarray:
-    """(channel, x, y, z) -> (slice, channel, y, x) of the slices `keep`, cropped or padded."""
-    kept = np.moveaxis(array[..., keep], 0, 2)  # centre works on the first two axes
-    return volumes.axial(np.moveaxis(volumes.centre(kept, options.crop), 2, 0))
 
 
 def prepare(

@@ -204,6 +204,14 @@ def crop(volume: Volume, size: Sequence[int], around: Sequence[int] | None = Non
     return volume._replace(array=centre(volume.array, size, around), affine=volume.affine @ shift)
 
 
+def cut(
+    array: Float[ndarray, "channel x y z"], keep: Int[ndarray, " slice"], size: Sequence[int]
+) -> Float[ndarray, "slice channel y x"]:
+    """The axial slices `keep` as pictures, their middle cropped or padded to `size` (x, y)."""
+    kept = np.moveaxis(array[..., keep], 0, 2)  # centre works on the first two axes
+    return axial(np.moveaxis(centre(kept, size), 2, 0))
+
+
 def axial(array: Float[ndarray, "*lead x y z"]) -> Float[ndarray, "z *lead y x"]:
     """Axial slices as pictures: rows from anterior to posterior, columns along x."""
     return np.moveaxis(array, -1, 0).swapaxes(-1, -2)[..., ::-1, :]
