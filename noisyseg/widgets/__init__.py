@@ -1,0 +1,1 @@
+"""Explorers to play with in JupyterLab or Voila: each function returns one widget."""

@@ -1,0 +1,174 @@
+"""What all explorers share: the frame, pixel-exact pictures, matrix tables, the message line.
+
+Knows nothing of annotators or models. An explorer never trains on its own accord, answers a
+control at once, shows an error as a message, and carries a still picture of itself for
+readers without a kernel.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from time import perf_counter
+from typing import Any, TypeVar
+
+import ipywidgets
+import numpy as np
+from ipywidgets import HTML, Box, Image, Layout, VBox
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy import ndarray
+
+STYLE = """<style>
+.noisyseg-pixels img, img.noisyseg-pixels {image-rendering: pixelated;}
+.noisyseg-status {font-size: 12px; min-height: 18px; opacity: .75;}
+.noisyseg-status[data-state=error] {color: #b0413e; opacity: 1; font-weight: 600;}
+.noisyseg-caption {font-size: 12px; line-height: 1.3; text-align: center;}
+table.noisyseg-matrix {border-collapse: collapse; font-size: 12px; margin: auto;}
+table.noisyseg-matrix td, table.noisyseg-matrix th {padding: 1px 6px; text-align: right;}
+table.noisyseg-matrix td {border: 1px solid #bbb;}
+</style>"""
+T = TypeVar("T", bound="Explorer")
+
+
+class Explorer(VBox):
+    """Title, controls, body and a message line, in one frame.
+
+    Subclasses build their controls, connect them by `observe(self.update, names="value")`,
+    write `update` with the decorator `reacts`, and `still`, the picture that stands for the
+    explorer where no kernel runs (GitHub, a printed page).
+    """
+
+    def __init__(self, title: str, controls: Iterable[Any], body: Iterable[Any]) -> None:
+        self.status = HTML()
+        self.reaction_ms: list[float] = []
+        row = Box([*controls], layout=Layout(display="flex", flex_flow="row wrap", grid_gap="4px"))
+        heading = HTML(f"{STYLE}<b>{html.escape(title)}</b>")
+        super().__init__([heading, row, *body, self.status])
+        self.add_class("noisyseg-explorer")
+
+    def still(self) -> Figure:
+        """The explorer as it stands, as a figure."""
+        raise NotImplementedError
+
+    def say(self, text: str, state: str = "ready") -> None:
+        """Write `text` on the message line; `state` is "ready", "busy" or "error"."""
+        self.status.value = (
+            f'<div class="noisyseg-status" role="status" data-state="{state}">'
+            f"{html.escape(text)}</div>"
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is not None:
+            file = io.BytesIO()
+            self.still().savefig(file, format="png", dpi=80, bbox_inches="tight")
+            bundle["image/png"] = base64.b64encode(file.getvalue()).decode()
+        return bundle
+
+
+def reacts(handler: Callable[[T], str | None]) -> Callable[..., None]:
+    """A method as the answer to a control: timed, and an error becomes a message.
+
+    What the method returns is written on the message line, with the milliseconds it took;
+    `reaction_ms` keeps them.
+    """
+
+    @wraps(handler)
+    def answer(self: T, *_: Any) -> None:
+        start = perf_counter()
+        # An exception in a callback goes to a log that no reader of a notebook ever sees.
+        try:
+            text = handler(self)
+        except Exception as error:
+            self.say(f"{error or type(error).__name__}", "error")
+            return
+        took = 1000 * (perf_counter() - start)
+        self.reaction_ms.append(took)
+        self.say(f"{text} · {took:.0f} ms" if text else f"{took:.0f} ms")
+
+    return answer
+
+
+class Picture(VBox):
+    """A picture (height, width) or (height, width, 3) with sharp pixels, and a caption."""
+
+    def __init__(self, caption: str = "", width_px: int = 140) -> None:
+        self.image = Image(format="png", layout=Layout(width=f"{width_px}px"))
+        self.image.add_class("noisyseg-pixels")
+        self.caption = HTML()
+        super().__init__([self.image, self.caption], layout=Layout(align_items="center"))
+        self.label(caption)
+
+    def label(self, caption: str) -> None:
+        """Write the caption under the picture."""
+        self.caption.value = f'<div class="noisyseg-caption">{caption}</div>'
+
+    def show(self, pixels: ndarray, caption: str | None = None) -> None:
+        """Show `pixels`, values 0…1; with `caption` change that too."""
+        self.pixels = np.asarray(pixels, float)
+        self.image.value = png(self.pixels)
+        if caption is not None:
+            self.label(caption)
+
+
+def png(pixels: ndarray) -> bytes:
+    """A picture with values 0…1, (height, width) or (height, width, 3), as a PNG file."""
+    file = io.BytesIO()
+    colours = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
+    imsave(file, np.clip(colours, 0, 1), format="png", pil_kwargs={"compress_level": 1})
+    return file.getvalue()
+
+
+def row(children: Iterable[Any]) -> Box:
+    """Widgets side by side, in further lines where the page is narrow."""
+    layout = Layout(display="flex", flex_flow="row wrap", align_items="flex-start", grid_gap="8px")
+    return Box([*children], layout=layout)
+
+
+def matrix_table(
+    matrix: ndarray, classes: Sequence[str], caption: str = "", marked: Mapping[int, str] = {}
+) -> str:
+    """A confusion matrix (reported, true) as an HTML table; columns are true classes.
+
+    `marked` names rows to set in bold, with a word behind them (the label that was written).
+    """
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in classes)
+    lines = []
+    for i, name in enumerate(classes):
+        shades = "".join(
+            f'<td style="background: rgba(17,122,83,{0.6 * value:.2f})">{value:.2f}</td>'
+            for value in np.nan_to_num(matrix[i])
+        )
+        weight = "bold" if i in marked else "normal"
+        word = f" {html.escape(marked[i])}" if i in marked else ""
+        lines.append(
+            f'<tr><th style="font-weight: {weight}">{html.escape(name)}{word}</th>{shades}</tr>'
+        )
+    return (
+        f'<table class="noisyseg-matrix"><caption>{html.escape(caption)}</caption>'
+        f'<tr><th title="rows: written, columns: true">written \\ true</th>{head}</tr>'
+        f"{''.join(lines)}</table>"
+    )
+
+
+def slider(
+    name: str, value: float, low: float, high: float, step: float, whole: bool = False
+) -> Any:
+    """A slider that answers when it is let go, or at each step of an arrow key."""
+    kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+    return kind(
+        value=value, min=low, max=high, step=step, description=name, continuous_update=False,
+        style={"description_width": "initial"}, layout=Layout(width="260px"),
+    )  # fmt: skip
+
+
+def dropdown(name: str, options: Iterable[Any], value: Any = None) -> ipywidgets.Dropdown:
+    """A list to choose from, wide enough for its name."""
+    options = [*options]
+    first = options[0][1] if isinstance(options[0], tuple) else options[0]
+    return ipywidgets.Dropdown(
+        options=options, value=first if value is None else value, description=name,
+        style={"description_width": "initial"}, layout=Layout(width="max-content"),
+    )  # fmt: skip
