@@ -92,10 +92,11 @@ def chosen_slices(readers: Readers, settings: Settings) -> list[ndarray]:
         )
     turn = pd.Series(readers.patient[fitting]).groupby(readers.patient[fitting]).cumcount()
     chosen = np.array(fitting)[np.argsort(turn, kind="stable")[:wanted]]
-    return [_middle(readers, n, settings.slices_per_nodule) for n in sorted(chosen)]
+    return [middle_slices(readers, n, settings.slices_per_nodule) for n in sorted(chosen)]
 
 
-def _middle(readers: Readers, nodule: int, count: int) -> ndarray:
+def middle_slices(readers: Readers, nodule: int, count: int) -> ndarray:
+    """The `count` middle slices of `nodule`, or all it has, as positions in `readers.masks`."""
     rows = np.flatnonzero(readers.nodule == nodule)
     first = max(0, (len(rows) - count) // 2)
     return rows[first : first + count]
