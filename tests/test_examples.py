@@ -38,7 +38,7 @@ def test_png_one_annotator_labelled_a_third(png, tmp_path):
     counts = {p.name: len(list(p.iterdir())) for p in png.iterdir()}
     assert counts == {"images": 60, "anna": 60, "ben": 60, "cleo": 20}
     data = read(png, tmp_path / "out")
-    assert data.annotators == ("anna", "ben", "cleo") and not data.has_truth
+    assert [*data.annotators] == ["anna", "ben", "cleo"] and data.truth is None
     labels = data.read_labels()
     assert (labels[:, 2] == -1).all((1, 2)).sum() == 40
     area = [labels[:, r][labels[:, r] >= 0].mean() for r in range(3)]
