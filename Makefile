@@ -11,8 +11,6 @@ PY := .venv/bin/python
 export OMP_NUM_THREADS := 1
 # Kernels choose their own backend; with Agg from outside they would leave every picture out.
 unexport MPLBACKEND
-NBSTRIP := $(PY) -m nbstripout --keep-output --keep-count --keep-id --extra-keys \
-	"metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution"
 
 .DEFAULT_GOAL := help
 .PHONY: help env data figures test lint format strip clean
@@ -51,8 +49,8 @@ test: data  ## style, all tests, and every notebook executed and compared
 format: env  ## let ruff fix and format
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
 
-strip: env  ## remove timing noise from the notebooks, keep outputs and counts
-	@$(NBSTRIP) notebooks/*.ipynb
+strip: env  ## remove timing noise and live widgets from the notebooks, keep outputs
+	@$(PY) notebooks/strip.py notebooks/*.ipynb || true
 
 clean:  ## remove caches, executed notebooks and smoke tables; .venv, data and runs stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist runs/notebooks

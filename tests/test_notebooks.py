@@ -138,6 +138,11 @@ def test_holds_no_timing_noise(book):
     assert not noise + cells, "run make strip"
 
 
+def test_holds_a_picture_where_a_live_widget_would_need_a_kernel(book):
+    stored = [o.get("data", {}) for cell in code(book) for o in cell["outputs"]]
+    assert not any("application/vnd.jupyter.widget-view+json" in data for data in stored)
+
+
 @pytest.mark.parametrize("what", NEVER)
 def test_never(what, book):
     found = [m[0] for cell in code(book) for m in re.finditer(NEVER[what], cell["text"], re.M)]

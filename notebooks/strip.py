@@ -1,0 +1,60 @@
+"""Take timing noise and live widgets out of notebooks; outputs and counts stay (`make strip`).
+
+A stored live view shows an error where no kernel runs; every explorer also stores a still
+picture of itself, and that is what stays.
+
+    python notebooks/strip.py notebooks/*.ipynb
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+KEYS = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution"
+FLAGS = ["--keep-output", "--keep-count", "--keep-id", "--extra-keys", KEYS]
+
+
+def without_views(output: dict[str, Any]) -> dict[str, Any]:
+    """The output of a cell without its live view, if it has another picture of itself."""
+    data = output.get("data", {})
+    if VIEW not in data or "image/png" not in data:
+        return output
+    return output | {"data": {kind: data[kind] for kind in data if kind != VIEW}}
+
+
+def strip(file: Path) -> bool:
+    """Rewrite `file` where it holds such things; whether it did. Outputs else stay as they are."""
+    # Its import takes half a second; --help needs none of it.
+    import nbformat
+
+    before = file.read_text("utf-8")
+    subprocess.run([sys.executable, "-m", "nbstripout", *FLAGS, str(file)], check=True)
+    book = nbformat.read(file, nbformat.NO_CONVERT)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.from_dict(without_views(output)) for output in cell.outputs]
+    after = nbformat.writes(book) + "\n"
+    if after != file.read_text("utf-8"):
+        file.write_text(after, "utf-8")
+    return after != before
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; the exit status is 1 when a file was changed, as pre-commit wants it."""
+    parser = argparse.ArgumentParser(
+        prog="python notebooks/strip.py", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("files", nargs="*", type=Path, metavar="NOTEBOOK")
+    changed = [str(file) for file in parser.parse_args(arguments).files if strip(file)]
+    if changed:
+        print("stripped:", *changed)
+    raise SystemExit(bool(changed))
+
+
+if __name__ == "__main__":
+    main()
