@@ -38,7 +38,7 @@ class Scorecard:
         self,
         probs: Float[Tensor, "batch true *space"],
         labels: Int[Tensor, "batch annotator *space"],
-        truth: Int[Tensor, "batch *space"],
+        truth: Int[Tensor, "batch *space"] | None,
         noisy_probs: Float[Tensor, "batch annotator reported *space"] | None,
         confusion: Float[Tensor, "batch annotator reported true *space"] | None,
         samples: Int[Tensor, "batch sample *space"] | None = None,
@@ -46,17 +46,19 @@ class Scorecard:
         """Score a batch of predictions.
 
         The annotators' predicted labels are what the energy distance is taken of; without
-        annotators the `samples` of a generative model, or else p itself.
+        annotators the `samples` of a generative model, or else p itself. Without a `truth`
+        nothing is said of overlap and matrices.
         """
         n, prediction = len(self.classes), probs.argmax(1)
-        self._overlap(prediction, truth)
+        if truth is not None:
+            self._overlap(prediction, truth)
         self._keep(agreement=metrics.agreement(labels))
         if noisy_probs is not None:
             samples = noisy_probs.argmax(2)
             self._keep(predicted_agreement=metrics.agreement(samples))
         samples = prediction[:, None] if samples is None else samples
         self._keep(ged=metrics.generalised_energy_distance(samples, labels, n))
-        if confusion is not None:
+        if confusion is not None and truth is not None:
             self._keep(
                 estimated=metrics.confusion_sums(confusion, truth, labels),
                 true=metrics.label_counts(labels, truth, n),
@@ -86,14 +88,14 @@ class Scorecard:
     def rows(self) -> list[Row]:
         """One row a value: metric, class, annotator, value, n_images."""
         kept = {name: torch.cat(parts) for name, parts in self.images.items()}
-        count = len(kept["dice"])
+        count = len(next(iter(kept.values())))
         rows: list[Row] = []
 
         def say(metric: str, value: Tensor, klass: str = "all", annotator: str = "all") -> None:
             row = {"metric": metric, "class": klass, "annotator": annotator}
             rows.append(row | {"value": float(value), "n_images": count})
 
-        for metric in ("dice", "iou"):
+        for metric in [m for m in ("dice", "iou") if m in kept]:
             means = kept[metric].mean(0)
             for klass, value in zip(self.classes, means, strict=True):
                 say(metric, value, klass)
@@ -117,7 +119,8 @@ class Scorecard:
         """One row an image: foreground `dice`, `ged`, and the annotators' `agreement`, theirs
         and as predicted."""
         kept = {name: torch.cat(parts).numpy() for name, parts in self.images.items()}
-        table = pd.DataFrame({"dice": kept["dice"][:, 1:].mean(1)})
+        overlap = {"dice": kept["dice"][:, 1:].mean(1)} if "dice" in kept else {}
+        table = pd.DataFrame(overlap, index=range(len(next(iter(kept.values())))))
         names = ("ged", "agreement", "predicted_agreement")
         return table.assign(**{name: kept[name] for name in names if name in kept})
 

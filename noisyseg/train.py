@@ -247,16 +247,18 @@ def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
     """Every metric of `METRICS` that applies, on all test images, and the exhibits.
 
     The model is scored on the device it is on; labels and truth are read here and nowhere
-    else after training.
+    else after training. A data set without a truth is scored by its labels alone.
     """
     model.eval()
     device = next(model.parameters()).device
     images, labels = test.read_images(), test.read_labels()
-    truth, score = test.read_truth(), Scorecard(test.classes, test.annotators)
+    truth = None if test.truth is None else test.read_truth()
+    score = Scorecard(test.classes, test.annotators)
     exhibits: dict[str, np.ndarray] = {}
     for start in range(0, len(test), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
-        image, y, t = (torch.from_numpy(a[part]).to(device) for a in (images, labels, truth))
+        image, y = (torch.from_numpy(a[part]).to(device) for a in (images, labels))
+        t = None if truth is None else torch.from_numpy(truth[part]).to(device)
         out = model(image)
         probs = out.logits.softmax(1)
         noisy = None if out.confusion is None else out.confusion.apply(probs)

@@ -106,18 +106,18 @@ class Picture(VBox):
         self.caption.value = f'<div class="noisyseg-caption">{caption}</div>'
 
     def show(self, pixels: ndarray, caption: str | None = None) -> None:
-        """Show `pixels`, values 0…1; with `caption` change that too."""
-        self.pixels = np.asarray(pixels, float)
+        """Show `pixels`, values 0…1, grey without colours; with `caption` change that too."""
+        values = np.clip(np.asarray(pixels, float), 0, 1)
+        self.pixels = values if values.ndim == 3 else np.repeat(values[..., None], 3, 2)
         self.image.value = png(self.pixels)
         if caption is not None:
             self.label(caption)
 
 
 def png(pixels: ndarray) -> bytes:
-    """A picture with values 0…1, (height, width) or (height, width, 3), as a PNG file."""
+    """A picture (height, width, 3) with values 0…1 as a PNG file."""
     file = io.BytesIO()
-    colours = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
-    imsave(file, np.clip(colours, 0, 1), format="png", pil_kwargs={"compress_level": 1})
+    imsave(file, pixels, format="png", pil_kwargs={"compress_level": 1})
     return file.getvalue()
 
 

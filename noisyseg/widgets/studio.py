@@ -1,0 +1,170 @@
+"""Annotator studio: move each annotator's degree and see masks, matrices, vote and STAPLE change.
+
+Everything shown is computed by the library for the one picture that is shown. Knows no model.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from ipywidgets import HTML, Checkbox, VBox
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+from noisyseg import fusion, metrics, overlays, plotting, simulate
+from noisyseg.data import SegmentationDataset, load_dataset
+from noisyseg.paths import data_root
+from noisyseg.widgets.parts import Explorer, Picture, dropdown, matrix_table, reacts, row, slider
+
+# kind -> (degree in px at the start, largest degree); None = the kind has no degree.
+KINDS: dict[str, tuple[float, float] | None] = {
+    "good": None,
+    "over": (1.7, 6.0),
+    "under": (1.3, 4.0),
+    "wrong": (1.2, 4.0),
+    "blank": None,
+    "class_swap": None,
+}
+DATASETS = ("mnist", "coloured", "lidc", "ms", "brats")
+LEGEND = "<small>white: rightly marked · red: marked beside the truth · green: missed</small>"
+
+
+class AnnotatorStudio(Explorer):
+    """Controls: `dataset`, `image`, `seed`, and by kind `used` (a switch) and `degree`."""
+
+    def __init__(self, dataset: str | SegmentationDataset = "mnist", image: int = 0) -> None:
+        given = dataset if isinstance(dataset, SegmentationDataset) else None
+        names = [given.name] if given else [d for d in DATASETS if (data_root() / d).exists()]
+        name = given.name if given else str(dataset)
+        names += [] if name in names else [name]
+        self.given, self.loaded = given, ""
+        self.dataset = dropdown("data", names, name)
+        self.image = slider("image", image, 0, max(image, 1), 1, whole=True)
+        self.seed = slider("chance", 0, 0, 20, 1, whole=True)
+        self.used = {kind: _switch(kind, kind != "class_swap") for kind in KINDS}
+        self.degree = {
+            kind: slider("degree, px", limits[0], 0, limits[1], 0.1)
+            for kind, limits in KINDS.items()
+            if limits
+        }
+        self.pictures = {
+            name: Picture(name) for name in ("input", "truth", "majority vote", "STAPLE")
+        }
+        self.masks = {kind: Picture() for kind in KINDS}
+        self.tables = {kind: HTML() for kind in KINDS}
+        self.cards = {kind: self._card(kind) for kind in KINDS}
+        super().__init__(
+            "Annotator studio",
+            [self.dataset, self.image, self.seed],
+            [
+                row(self.pictures.values()),
+                row(self.cards.values()),
+                HTML(f"<small>{LEGEND}</small>"),
+            ],
+        )
+        controls = (self.dataset, self.image, self.seed, *self.used.values(), *self.degree.values())
+        for control in controls:
+            control.observe(self.update, names="value")
+        self.update()
+
+    def _card(self, kind: str) -> VBox:
+        parts = [self.used[kind], self.masks[kind], self.tables[kind]]
+        if kind in self.degree:
+            self.degree[kind].layout.width = "190px"
+            parts.insert(1, self.degree[kind])
+        return VBox(parts, layout={"align_items": "center", "width": "215px"})
+
+    def names(self) -> list[str]:
+        """The annotators that are switched on, as `simulate.simulate_labels` takes them."""
+        kinds = [kind for kind, switch in self.used.items() if switch.value]
+        return [f"{k}@{self.degree[k].value:g}" if k in self.degree else k for k in kinds]
+
+    def _load(self) -> None:
+        """Read the chosen data set, once; the image slider then reaches all its test images."""
+        if self.loaded == self.dataset.value:
+            return
+        data = self.given or load_dataset(self.dataset.value)
+        self.test, self.classes = data.split("test"), data.classes
+        self.truths = self.test.read_truth()
+        self.loaded = self.dataset.value
+        self.image.max = len(self.test) - 1
+        several = len(self.classes) > 2
+        self.used["class_swap"].disabled = not several
+        self.cards["class_swap"].layout.display = "flex" if several else "none"
+        if not several:
+            self.used["class_swap"].value = False
+
+    @reacts
+    def update(self) -> str:
+        """Simulate, fuse and show; the message line names the data."""
+        self._load()
+        n = self.image.value
+        truth = self.truths[n : n + 1]
+        names, image_id = self.names(), self.test.image_ids[n : n + 1]
+        labels = simulate.simulate_labels(truth, image_id, names, self.seed.value)
+        self._show_fixed(np.array(self.test.images[n], np.float32), truth[0])
+        kinds = [name.partition("@")[0] for name in names]
+        self._show_annotators(kinds, labels[0], truth[0])
+        self._show_fused(torch.from_numpy(labels).long(), torch.from_numpy(truth))
+        return f"{self.test.name} ({self.test.origin}), image {image_id[0]}"
+
+    def _coloured(self, mask: Int[ndarray, "h w"], truth: Int[ndarray, "h w"]) -> ndarray:
+        """Two classes in the paper's colours of errors, more in the colours of the classes."""
+        if len(self.classes) == 2:
+            return plotting.true_spatial_matrix(mask, truth)
+        return overlays.class_map(mask)
+
+    def _show_fixed(self, image: Float[ndarray, "c h w"], truth: Int[ndarray, "h w"]) -> None:
+        self.pictures["input"].show(plotting.grey(image[0]))
+        self.pictures["truth"].show(
+            overlays.class_map(truth) if truth.max() > 1 else truth, "truth"
+        )
+
+    def _show_annotators(
+        self, kinds: list[str], labels: Int[ndarray, "r h w"], truth: Int[ndarray, "h w"]
+    ) -> None:
+        y, t = torch.from_numpy(labels).long()[None], torch.from_numpy(truth)[None]
+        counts = metrics.label_counts(y, t, len(self.classes))[0]
+        matrices = metrics.normalise_columns(counts).numpy()
+        for kind in KINDS:
+            there = kind in kinds
+            self.tables[kind].layout.display = "" if there else "none"
+            self.masks[kind].layout.display = "" if there else "none"
+        for r, kind in enumerate(kinds):
+            dice = float(metrics.dice(y[:, r], t, len(self.classes))[0, 1:].mean())
+            self.masks[kind].show(self._coloured(labels[r], truth), f"Dice {100 * dice:.0f} %")
+            self.tables[kind].value = matrix_table(matrices[r], self.classes)
+
+    def _show_fused(self, labels: Int[torch.Tensor, "1 r h w"], truth: torch.Tensor) -> None:
+        if not labels.shape[1]:
+            raise ValueError("nobody is switched on: switch on at least one annotator")
+        for name, fuse in {"majority vote": "majority", "STAPLE": "staple"}.items():
+            mask = fusion.FUSIONS[fuse](labels, len(self.classes)).posterior.argmax(1)
+            dice = float(metrics.dice(mask, truth, len(self.classes))[0, 1:].mean())
+            pixels = self._coloured(mask[0].numpy(), truth[0].numpy())
+            self.pictures[name].show(pixels, f"{name}, Dice {100 * dice:.0f} %")
+
+    def still(self) -> Figure:
+        """Input, truth, every mask and the two fusions in one row of pictures."""
+        shown = {name: picture.pixels for name, picture in self.pictures.items()}
+        for name in self.names():
+            shown[name.replace("@", " ") + (" px" if "@" in name else "")] = self.masks[
+                name.partition("@")[0]
+            ].pixels
+        figure = plotting.picture_row(shown, size=1.25)
+        plt.close(figure)
+        return figure
+
+
+def _switch(kind: str, on: bool) -> Checkbox:
+    return Checkbox(value=on, description=kind, indent=False, layout={"width": "max-content"})
+
+
+def annotator_studio(
+    dataset: str | SegmentationDataset = "mnist", image: int = 0
+) -> AnnotatorStudio:
+    """Masks, confusion matrices, majority vote and STAPLE of annotators whose errors you set.
+
+    `dataset`: a prepared folder with a truth, 2-D; `image` counts its test images.
+    """
+    return AnnotatorStudio(dataset, image)
