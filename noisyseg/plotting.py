@@ -181,15 +181,25 @@ def matrices(
         1, len(names), figsize=(1.5 * len(names), 1.9), squeeze=False, layout="tight"
     )
     for axis, matrix, name in zip(axes[0], values, names, strict=True):
-        axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.ndindex(n, n):
-            axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center",
-                      color="white" if matrix[i, j] > 0.6 else "#222222")  # fmt: skip
-        axis.set(xticks=range(n), yticks=range(n), title=name, xlabel="truth")
-        axis.set_xticklabels(classes)
-        axis.set_yticklabels(classes if axis is axes[0, 0] else [""] * n)
+        matrix_panel(axis, matrix, name, classes)
+        if axis is not axes[0, 0]:
+            axis.set_yticklabels([""] * n)
     axes[0, 0].set_ylabel("reported")
     return figure
+
+
+def matrix_panel(
+    axis: Any, matrix: Float[ndarray, "reported true"], title: str, classes: Sequence[str]
+) -> None:
+    """One confusion matrix with its numbers on `axis`; NaN (never observed) stays empty."""
+    axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(matrix.shape):
+        if np.isfinite(matrix[i, j]):
+            axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center",
+                      color="white" if matrix[i, j] > 0.6 else "#222222")  # fmt: skip
+    axis.set(xticks=range(len(classes)), yticks=range(len(classes)), title=title, xlabel="truth")
+    axis.set_xticklabels(classes)
+    axis.set_yticklabels(classes)
 
 
 def scores(

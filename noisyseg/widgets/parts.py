@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import ipywidgets
+import matplotlib
 import numpy as np
 from ipywidgets import HTML, Box, Image, Layout, VBox
 from matplotlib.figure import Figure
@@ -119,6 +120,20 @@ def png(pixels: ndarray) -> bytes:
     file = io.BytesIO()
     imsave(file, pixels, format="png", pil_kwargs={"compress_level": 1})
     return file.getvalue()
+
+
+def clickable(figure: Figure) -> Any:
+    """An ipympl canvas for `figure`: `mpl_connect` hears clicks; no toolbar, no header."""
+    before = matplotlib.get_backend()
+    # Its import makes ipympl the backend; the figures of other cells shall stay pictures.
+    from ipympl.backend_nbagg import Canvas, FigureManager
+
+    matplotlib.use(before)
+    canvas = Canvas(figure)
+    FigureManager(canvas, 0)
+    for part in ("toolbar_visible", "header_visible", "footer_visible", "resizable"):
+        setattr(canvas, part, False)
+    return canvas
 
 
 def row(children: Iterable[Any]) -> Box:
