@@ -1,0 +1,202 @@
+"""Small training: choose annotators, labels, method and trace weight; a button trains digits.
+
+Trains only when the button is pressed, in a thread of its own, through the project's store:
+the same settings again load at once, a training that was stopped goes on. Only traits of
+widgets are changed from that thread.
+"""
+
+import io
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ipywidgets import HTML, Button, Image
+from matplotlib.figure import Figure
+
+from noisyseg import diagnostics, overlays, plotting
+from noisyseg.config import ExperimentConfig
+from noisyseg.methods import METHODS
+from noisyseg.results import Run
+from noisyseg.studies import ANNOTATOR_SETS
+from noisyseg.train import SwapWarning, TrainingStopped, run
+from noisyseg.widgets.parts import Explorer, Picture, dropdown, row, slider
+
+CHOICES = ("dominant", "trace", "no_trace", "global_cm", "mode", "mean", "staple", "clean")
+WITH_WEIGHT = ("dominant", "trace", "global_cm")
+SHOWN = 5  # finished runs whose digit is shown beside input and truth
+LIGHTS = {
+    "off": ("#bbbbbb", "no training yet"),
+    "none": ("#bbbbbb", "this method has no matrices: nothing to watch without the truth"),
+    "wait": ("#e0a800", "too early to tell"),
+    "green": ("#117a53", "no sign of a label swap"),
+}
+
+
+class SmallTraining(Explorer):
+    """Controls: `annotators`, `labels`, `method`, `weight`, `digits`, `epochs`; two buttons."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.finished: dict[Path, Run] = {}
+        self.annotators = dropdown("annotators", ANNOTATOR_SETS)
+        self.labels = dropdown("labels an image", [("all", "dense"), ("one", "one"), ("two", "k2")])
+        self.method = dropdown("method", [(METHODS[m].title, m) for m in CHOICES])
+        self.weight = slider("trace weight λ", 0.0, 0, 2, 0.1)
+        self.digits = slider("digits", 400, 100, 1000, 100, whole=True)
+        self.epochs = slider("epochs", 6, 1, 20, 1, whole=True)
+        self.start = Button(description="Train", button_style="success")
+        self.end = Button(description="Stop", disabled=True)
+        self.light, self.table = HTML(), HTML()
+        self.curve, self.pictures = Image(format="png"), row([])
+        self.history: list[dict[str, float]] = []
+        self.thread: threading.Thread | None = None
+        self.stopping = threading.Event()
+        controls = [self.annotators, self.labels, self.method, self.weight, self.digits]
+        super().__init__(
+            "Small training", [*controls, self.epochs, self.start, self.end],
+            [self.light, self.curve, self.table, self.pictures],
+        )  # fmt: skip
+        self.start.on_click(self.train)
+        self.end.on_click(self.stop)
+        self._shine("off")
+        self.curve.value = _png(self.still())
+        self.say("nothing is trained before you press Train")
+
+    def config(self) -> ExperimentConfig:
+        """What the controls ask for; the trace weight where the method has one."""
+        method = self.method.value
+        weight = {"trace_weight": self.weight.value} if method in WITH_WEIGHT else {}
+        return ExperimentConfig.preset(
+            "playground", "smoke", method, self.seed, dataset="mnist",
+            annotators=ANNOTATOR_SETS[self.annotators.value], labelling=self.labels.value,
+            n_train=self.digits.value, epochs=self.epochs.value, **weight,
+        )  # fmt: skip
+
+    def train(self, *_: Any) -> None:
+        """Start the training in the background; a second press while it runs does nothing."""
+        if self.thread is not None and self.thread.is_alive():
+            self.say("a training is running: press Stop first", "busy")
+            return
+        cfg = self.config()
+        self.stopping.clear()
+        self.history = []
+        self.start.disabled, self.end.disabled = True, False
+        self._shine("wait" if self._has_matrices(cfg) else "none")
+        # Said before it starts: from then on the message line is the thread's.
+        self.say(f"training {METHODS[cfg.method].title} on {cfg.n_train} digits", "busy")
+        self.thread = threading.Thread(target=self._work, args=(cfg,), daemon=True)
+        self.thread.start()
+
+    def stop(self, *_: Any) -> None:
+        """End the training after the epoch it is in; Train with the same settings goes on."""
+        self.stopping.set()
+
+    def _work(self, cfg: ExperimentConfig) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SwapWarning)  # the light tells it
+                done = run(cfg, self._after_epoch)
+            self._join_table(done)
+            self.say(f"done: foreground Dice {100 * done.value('dice'):.1f} %")
+        except TrainingStopped as stopped:
+            self.say(f"{stopped}; Train with the same settings goes on from there")
+        except Exception as error:  # what a thread raises is seen by nobody
+            self.say(f"{error or type(error).__name__}", "error")
+        finally:
+            self.start.disabled, self.end.disabled = False, True
+
+    def _after_epoch(self, epoch: dict[str, float]) -> bool:
+        self.history.append(epoch)
+        self.curve.value = _png(self.still())
+        number, total = int(epoch["epoch"]), self.epochs.value
+        if "class_margin" in epoch and 2 * number >= total:
+            self._watch(epoch, self.method.value)
+        self.say(f"epoch {number} of {total}, loss {epoch['train_loss']:.3f}", "busy")
+        time.sleep(0)  # lets the kernel take the next message
+        return self.stopping.is_set()
+
+    def _has_matrices(self, cfg: ExperimentConfig) -> bool:
+        return METHODS[cfg.method].head in ("pixel", "global", "low_rank")
+
+    def _watch(self, epoch: dict[str, float], method: str) -> None:
+        message = diagnostics.warning(epoch, needs_matrices=method != "dominant")
+        self._shine("red" if message else "green", message or "")
+
+    def _shine(self, state: str, text: str = "") -> None:
+        colour, words = LIGHTS.get(state, ("#c0392b", text))
+        self.light.value = (
+            f'<span class="noisyseg-light" data-light="{state}" style="color: {colour}; '
+            f'font-size: 20px">●</span> swap monitor: {words}'
+        )
+
+    def _join_table(self, done: Run) -> None:
+        cfg = done.config
+        history = done.history
+        if self._has_matrices(cfg):
+            self._watch(history.iloc[-1].to_dict(), cfg.method)
+        if not self.history:  # loaded, not trained
+            self.history = history.to_dict("records")
+            self.curve.value = _png(self.still())
+        self.finished[done.path] = done
+        self.table.value = self.results().to_html(index=False, border=0)
+        self._show_digits()
+
+    def results(self) -> pd.DataFrame:
+        """One row a finished run: what was chosen, Dice and CM error in %, seconds."""
+        return pd.DataFrame([_row_of(done) for done in self.finished.values()])
+
+    def _show_digits(self) -> None:
+        runs = list(self.finished.values())[-SHOWN:]
+        shown = runs[-1].exhibits
+        pictures = [Picture("input"), Picture("truth")]
+        pictures[0].show(plotting.grey(shown["image"][0, 0].astype(float)))
+        pictures[1].show(overlays.class_map(shown["truth"][0]))
+        for done in runs:
+            picture = Picture(f"{done.config.method}, {100 * done.value('dice'):.0f} %")
+            picture.show(done.exhibits["probs"][0, 1].astype(float))
+            pictures.append(picture)
+        self.pictures.children = pictures
+
+    def still(self) -> Figure:
+        """The loss and the likelihood of validation labels by epoch."""
+        figure = Figure(figsize=(6.4, 2.2), layout="constrained")
+        axis = figure.subplots()
+        table = pd.DataFrame(self.history)
+        for column, name in {"train_loss": "training loss", "val_loss": "validation NLL"}.items():
+            if column in table:
+                axis.plot(table.epoch, table[column], "o-", label=name)
+        axis.set(xlabel="epoch", ylabel="nats a pixel", xlim=(0.5, self.epochs.value + 0.5))
+        if len(table):
+            axis.legend(fontsize=8)
+        return figure
+
+
+def _row_of(done: Run) -> dict[str, Any]:
+    cfg = done.config
+    names = {annotators: name for name, annotators in ANNOTATOR_SETS.items()}
+    errors = done.metrics.query("metric == 'cm_rmse' and annotator == 'all'").value
+    return {
+        "method": cfg.method,
+        "annotators": names.get(cfg.annotators, "other"),
+        "labels": cfg.labelling,
+        "λ": f"{cfg.trace_weight:g}" if cfg.method in WITH_WEIGHT else "",
+        "digits": cfg.n_train,
+        "epochs": cfg.epochs,
+        "Dice %": f"{100 * done.value('dice'):.1f}",
+        "CM error": f"{errors.iloc[0]:.3f}" if len(errors) else "",
+        "seconds": done.provenance["wall_seconds"],
+    }
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=80)
+    return file.getvalue()
+
+
+def small_training(seed: int = 0) -> SmallTraining:
+    """Train on a few hundred real digits with simulated annotators, and compare."""
+    return SmallTraining(seed)
