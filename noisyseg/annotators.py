@@ -1,0 +1,189 @@
+"""A report on annotators: skill with intervals, systematic bias in words, labels to look at again.
+
+Compares what each annotator wrote with an *estimate* of the truth (a model's, or a fusion's);
+where annotators err together the estimate errs with them. Numbers only; no truth is read.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from noisyseg import metrics, recipes
+from noisyseg.biases import Sample, batches, biases, resample
+from noisyseg.data import SegmentationDataset, load_dataset
+from noisyseg.results import Run
+
+LISTED = 10
+
+
+class AnnotatorReport(NamedTuple):
+    """Three tables, see `annotator_report`."""
+
+    skills: pd.DataFrame
+    biases: pd.DataFrame
+    relabel: pd.DataFrame
+
+
+class Estimate(NamedTuple):
+    """A model's truth (N, *space) of `data`, and each label's mean negative log-likelihood
+    per pixel (N, annotator), NaN where not labelled; None of a model without annotators."""
+
+    data: SegmentationDataset
+    truth: Int[ndarray, "image *space"]
+    surprise: Float[ndarray, "image annotator"] | None
+
+
+def annotator_report(
+    truth: Int[ndarray, "image *space"],
+    labels: Int[ndarray, "image annotator *space"],
+    *,
+    classes: Sequence[str],
+    annotators: Sequence[str],
+    image_ids: Sequence[str] | ndarray,
+    case_ids: Sequence[str] | ndarray | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    surprise: Float[ndarray, "image annotator"] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> AnnotatorReport:
+    """Skill, bias and the labels most worth another look; `truth` is an estimate.
+
+    `labels`: −1 = not labelled. Intervals are 95 % percentile bootstrap over cases (images
+    of one case stay together), NaN with fewer than 3 cases.
+
+    `skills`: annotator, class, sensitivity and dice (pooled over the annotator's images,
+    each with _low and _high), images, cases. `biases`: annotator, class, kind (over, under,
+    shift, swap), amount, low, high, unit (%, px, mm), clear, text, see `biases.biases`.
+    `relabel`: image_id, annotator,
+    surprise, dice, text, worst first: what exceeds the annotator's own median most, by
+    `surprise` (mean negative log-likelihood a pixel) or else by 1 − Dice. Raises ValueError
+    for shapes that do not fit.
+    """
+    if labels.shape != (len(image_ids), len(annotators), *truth.shape[1:]):
+        raise ValueError(
+            f"labels {labels.shape} do not fit {len(image_ids)} images, {len(annotators)} "
+            f"annotators and a truth {truth.shape}"
+        )
+    cases = image_ids if case_ids is None else case_ids
+    counts = np.concatenate([_counts(t, y, len(classes)) for t, y in batches(truth, labels)])
+    sample = resample(cases, resamples, seed)
+    names = {"classes": classes, "annotators": annotators}
+    found = biases(truth, labels, counts, sample, **names, spacing_mm=spacing_mm)
+    relabel = _relabel(counts, surprise, image_ids, annotators)
+    skills = _skills(counts, sample, classes, annotators)
+    return AnnotatorReport(skills, found, relabel)
+
+
+def _counts(truth: ndarray, labels: ndarray, n_classes: int) -> ndarray:
+    """Pixels by (image, annotator, written, estimated)."""
+    y, t = (torch.from_numpy(np.array(a, np.int64)) for a in (labels, truth))
+    return metrics.label_counts(y, t, n_classes).numpy()
+
+
+def _skills(
+    counts: ndarray, sample: Sample, classes: Sequence[str], annotators: Sequence[str]
+) -> pd.DataFrame:
+    hits = np.diagonal(counts, axis1=2, axis2=3)
+    estimated, written = counts.sum(2), counts.sum(3)
+    sensitivity = sample.ratio(hits, estimated)
+    dice = sample.ratio(2 * hits, estimated + written)
+    labelled = counts.sum((2, 3)) > 0
+    rows = []
+    for r, name in enumerate(annotators):
+        who = {"images": int(labelled[:, r].sum())}
+        who["cases"] = len(set(sample.case_of[labelled[:, r]]))
+        for c, klass in enumerate(classes):
+            row = {"annotator": name, "class": klass}
+            for column, values in (("sensitivity", sensitivity), ("dice", dice)):
+                shown = values[:, r, c] if c or column == "sensitivity" else np.full(3, np.nan)
+                names = (column, f"{column}_low", f"{column}_high")
+                row |= dict(zip(names, shown.tolist(), strict=True))
+            rows.append(row | who)
+    return pd.DataFrame(rows)
+
+
+def _image_dice(counts: ndarray) -> Float[ndarray, "image annotator"]:
+    """Mean over foreground classes that either has; 1 where neither has any, NaN unlabelled."""
+    hits = np.diagonal(counts, axis1=2, axis2=3)[..., 1:]
+    total = (counts.sum(2) + counts.sum(3))[..., 1:]
+    there = total > 0
+    dice = np.where(there, 2 * hits / np.maximum(total, 1), 0).sum(-1) / np.maximum(
+        there.sum(-1), 1
+    )
+    dice = np.where(there.any(-1), dice, 1.0)
+    return np.where(counts.sum((2, 3)) > 0, dice, np.nan)
+
+
+def _relabel(
+    counts: ndarray,
+    surprise: ndarray | None,
+    image_ids: Sequence[str] | ndarray,
+    annotators: Sequence[str],
+) -> pd.DataFrame:
+    dice = _image_dice(counts)
+    measure = 1 - dice if surprise is None else np.where(np.isnan(dice), np.nan, surprise)
+    labelled = np.isfinite(measure).any(0)
+    usual, usual_dice = (np.full(len(annotators), np.nan) for _ in range(2))
+    usual[labelled] = np.nanmedian(measure[:, labelled], 0)
+    usual_dice[labelled] = np.nanmedian(dice[:, labelled], 0)
+    # A careful label by a careless annotator surprises as well, and needs no second look.
+    worse = np.isfinite(measure - usual) & (dice <= usual_dice)
+    excess = np.where(worse, measure - usual, -np.inf)
+    rows = []
+    for flat in np.argsort(-excess, axis=None, kind="stable")[:LISTED]:
+        n, r = np.unravel_index(flat, excess.shape)
+        if not excess[n, r] > 0:
+            break
+        text = f"Dice {dice[n, r]:.2f} with the estimate (usual: {usual_dice[r]:.2f})"
+        value = float(measure[n, r])
+        rows.append((image_ids[n], annotators[r], value, float(dice[n, r]), text))
+    return pd.DataFrame(rows, columns=["image_id", "annotator", "surprise", "dice", "text"])
+
+
+@torch.no_grad()
+def estimate(run: Run) -> Estimate:
+    """What the finished `run` says of every image of its data set; the truth is not read.
+
+    Where annotators were simulated, of its test images. ValueError for a run without network.
+    """
+    data = load_dataset(run.config.dataset)
+    if data.labels is None:
+        data = recipes.load_splits(run.config, data).test
+    model = run.model()
+    truth, surprise = [], []
+    for images, labels in batches(data.images, data.labels):  # type: ignore[arg-type]
+        out = model(torch.from_numpy(np.array(images, np.float32)))
+        truth.append(out.logits.argmax(1).to(torch.int8).numpy())
+        if out.confusion is not None:
+            y = torch.from_numpy(np.array(labels, np.int64))
+            nll = -out.confusion.log_likelihood(out.logits.log_softmax(1), y).double()
+            seen = (y >= 0).flatten(2)
+            total = torch.where(seen, nll.flatten(2), 0.0).sum(2) / seen.sum(2)
+            surprise.append(total.numpy())
+    return Estimate(data, np.concatenate(truth), np.concatenate(surprise) if surprise else None)
+
+
+def report_of_estimate(found: Estimate, resamples: int = 1000) -> AnnotatorReport:
+    """`annotator_report` of a model's estimate, with the names and spacing of its data."""
+    data = found.data
+    assert data.labels is not None
+    return annotator_report(
+        found.truth, data.read_labels(), classes=data.classes, annotators=data.annotators,
+        image_ids=data.image_ids, case_ids=data.case_ids, spacing_mm=data.spacing_mm,
+        surprise=found.surprise, resamples=resamples,
+    )  # fmt: skip
+
+
+def sentences(report: AnnotatorReport, annotator: str) -> list[str]:
+    """The clear biases of `annotator` in words; one sentence says so when there is none."""
+    table = report.biases
+    clear = table[(table.annotator == annotator) & table.clear].text.tolist()
+    labelled = report.skills.query("annotator == @annotator").images.max()
+    if not labelled:
+        return ["labelled nothing"]
+    return clear or ["no clear bias found"]

@@ -1,0 +1,218 @@
+"""The annotator report against scikit-learn and SciPy, and on annotators whose habits are known."""
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+from sklearn.metrics import f1_score, recall_score
+
+import noisyseg as ns
+from noisyseg.annotators import annotator_report, estimate, report_of_estimate, sentences
+from noisyseg.simulate import simulate_labels
+
+CLASSES = ("background", "lesion", "core")
+
+
+def blobs(n=40, size=48, core=True, seed=0):
+    """(n, size, size) discs of class 1 with a core of class 2, at random places."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    centre = rng.uniform(16, size - 16, (n, 2, 1, 1))
+    distance = np.hypot(y - centre[:, 0], x - centre[:, 1])
+    radius = rng.uniform(7, 10, (n, 1, 1))
+    return ((distance < radius).astype(np.int8) + (core * (distance < radius / 2))).astype(np.int8)
+
+
+def report(truth, labels, names, **options):
+    ids = [f"i{n}" for n in range(len(truth))]
+    given = {"classes": CLASSES[: truth.max() + 1], "resamples": 300} | options
+    return annotator_report(truth, labels, annotators=names, image_ids=ids, **given)
+
+
+def careless(truth, rate=0.04, seed=1):
+    """`truth` with a few pixels changed anywhere: errors without a direction."""
+    rng = np.random.default_rng(seed)
+    other = rng.integers(0, truth.max() + 1, truth.shape)
+    return np.where(rng.random(truth.shape) < rate, other, truth).astype(np.int8)
+
+
+def kinds(found, name):
+    rows = found.biases.query("annotator == @name and clear")
+    return set(zip(rows.kind, rows["class"], strict=True))
+
+
+def test_skills_are_those_of_scikit_learn():
+    truth = blobs(12)
+    labels = np.stack([careless(truth, 0.1), careless(truth, 0.3, 2)], 1)
+    labels[3, 0] = labels[7, 1] = -1
+    labels[5, 1, :10] = -1
+    found = report(truth, labels, ["a", "b"]).skills.set_index(["annotator", "class"])
+    for r, name in enumerate("ab"):
+        seen = labels[:, r] >= 0
+        true, said = truth[seen], labels[:, r][seen]
+        recalls = recall_score(true, said, average=None)
+        dices = f1_score(true, said, average=None)
+        for c, klass in enumerate(CLASSES):
+            assert found.loc[(name, klass), "sensitivity"] == pytest.approx(recalls[c])
+            if c:
+                assert found.loc[(name, klass), "dice"] == pytest.approx(dices[c])
+        assert (found.loc[name].images == 11).all()
+    assert np.isnan(found.loc[("a", "background"), "dice"])
+
+
+def test_intervals_are_the_bootstrap_over_cases():
+    truth = blobs(60, core=False)
+    labels = np.stack([careless(truth, rate) for rate in (0.2, 0.05)], 1)
+    cases = np.arange(60) // 3  # three images a patient
+    found = report(truth, labels, ["a", "b"], case_ids=cases, resamples=4000).skills
+    row = found.query("annotator == 'a' and `class` == 'lesion'").iloc[0]
+    by_case = [(truth[cases == k] == 1, labels[cases == k, 0] == 1) for k in range(20)]
+    hit = np.array([(t & y).sum() for t, y in by_case])
+    true = np.array([t.sum() for t, _ in by_case])
+    scipy = stats.bootstrap(
+        (hit, true), lambda h, t, axis: h.sum(axis) / t.sum(axis), paired=True,
+        method="percentile", n_resamples=4000, rng=0, vectorized=True,
+    ).confidence_interval  # fmt: skip
+    width = scipy.high - scipy.low
+    assert row.sensitivity_low == pytest.approx(scipy.low, abs=0.1 * width)
+    assert row.sensitivity_high == pytest.approx(scipy.high, abs=0.1 * width)
+    assert (row.images, row.cases) == (60, 20)
+
+
+def test_over_under_shift_and_swap_are_named_and_good_is_not():
+    truth = blobs()
+    names = ["good", "over", "under", "right", "swaps"]
+    ids = [f"i{n}" for n in range(len(truth))]
+    simulated = simulate_labels(truth, ids, ("good", "over@2", "under@2", "class_swap:1-2"), 0)
+    right = np.roll(truth, 2, axis=2)
+    parts = [*simulated[:, :3].swapaxes(0, 1), right, simulated[:, 3]]
+    labels = np.stack([careless(part, 0.001, k) for k, part in enumerate(parts)], 1)
+    found = report(truth, labels, names)
+    assert kinds(found, "good") == set() and sentences(found, "good") == ["no clear bias found"]
+    assert ("over", "lesion") in kinds(found, "over")
+    assert ("under", "lesion") in kinds(found, "under")
+    assert {k for k in kinds(found, "right") if k[0] == "shift"} == {
+        ("shift", "lesion"), ("shift", "core"),
+    }  # fmt: skip
+    assert {("swap", "lesion"), ("swap", "core")} <= kinds(found, "swaps")
+    assert ("swap", "core") in kinds(found, "over")  # it grows into the core as well
+    for name in ("good", "under", "right"):
+        assert not any(kind == "swap" for kind, _ in kinds(found, name)), name
+    shift = found.biases.query("annotator == 'right' and kind == 'shift' and `class` == 'core'")
+    assert shift.amount.item() == pytest.approx(2, abs=0.35) and "px right" in shift.text.item()
+
+
+def test_amounts_are_the_ratio_of_areas_and_the_mean_of_centroids():
+    truth = blobs(20, core=False)
+    label = ndimage.shift(truth.astype(float), (0, -3, 1), order=0).astype(np.int8)
+    wide = np.stack([ndimage.binary_dilation(m, iterations=1) for m in label]).astype(np.int8)
+    found = report(truth, wide[:, None], ["a"], spacing_mm=(0.5, 2.0)).biases.set_index("kind")
+    assert found.loc["over", "amount"] == pytest.approx(100 * (wide.sum() / truth.sum() - 1))
+    moved = [
+        np.subtract(*map(ndimage.center_of_mass, pair)) for pair in zip(wide, truth, strict=True)
+    ]
+    assert found.loc["shift", "amount"] == pytest.approx(np.mean(moved, 0)[0] * 0.5)
+    assert found.loc["shift", "unit"] == "mm" and "1.5 mm up" in found.loc["shift", "text"]
+
+
+def test_good_annotators_are_seldom_accused():
+    accused = 0
+    for seed in range(100):
+        truth = blobs(20, core=False, seed=seed)
+        labels = careless(truth, 0.005, seed)[:, None]
+        accused += bool(kinds(report(truth, labels, ["good"], resamples=200), "good"))
+    assert accused <= 5
+
+
+def test_volumes_shift_along_slices():
+    truth = np.zeros((6, 10, 12, 12), np.int8)
+    truth[:, 3:6, 4:8, 4:8] = 1
+    found = report(truth, np.roll(truth, 2, axis=1)[:, None], ["a"])
+    (text,) = found.biases.query("kind == 'shift'").text
+    assert "2.0 px towards the last slices" in text
+
+
+def test_a_bad_day_is_listed_and_a_bad_annotator_is_not():
+    truth = blobs(30, core=False)
+    bad = np.stack([ndimage.binary_dilation(m, iterations=4) for m in truth]).astype(np.int8)
+    good = truth.copy()
+    good[11] = np.roll(good[11], 12, axis=1)
+    missing = truth.copy()
+    missing[4] = -1
+    found = report(truth, np.stack([good, bad, missing], 1), ["good", "bad", "part"]).relabel
+    assert found.iloc[0][["image_id", "annotator"]].tolist() == ["i11", "good"]
+    assert "usual: 1.00" in found.iloc[0].text and len(found) <= 10
+    assert not ((found.image_id == "i4") & (found.annotator == "part")).any()
+    surprise = np.zeros((30, 3))
+    surprise[7, 0], surprise[:, 1] = 2.0, 1.0
+    by_model = annotator_report(
+        truth, np.stack([good, bad, missing], 1), classes=CLASSES[:2], surprise=surprise,
+        annotators=["good", "bad", "part"], image_ids=[f"i{n}" for n in range(30)],
+    ).relabel  # fmt: skip
+    assert by_model.image_id.tolist() == ["i7"] and by_model.surprise.tolist() == [2.0]
+
+
+def test_an_annotator_without_any_label():
+    truth = blobs(8)
+    labels = np.stack([truth, np.full_like(truth, -1)], 1)
+    found = report(truth, labels, ["a", "absent"])
+    assert sentences(found, "absent") == ["labelled nothing"]
+    assert found.skills.query("annotator == 'absent'").images.eq(0).all()
+    assert "absent" not in set(found.biases.annotator) | set(found.relabel.annotator)
+
+
+def test_a_blank_annotator_never_writes_the_class():
+    truth = blobs(8, core=False)
+    found = report(truth, np.zeros_like(truth)[:, None], ["blank"])
+    assert sentences(found, "blank") == ["never writes lesion"]
+    assert found.skills.query("`class` == 'lesion'").sensitivity.item() == 0
+
+
+def test_an_empty_estimate_and_a_class_that_is_nowhere():
+    empty = np.zeros((5, 16, 16), np.int8)
+    found = report(empty, empty[:, None], ["a"], classes=CLASSES)
+    assert sentences(found, "a") == ["no clear bias found"] and found.relabel.empty
+    assert np.isnan(found.skills.query("`class` == 'core'").sensitivity.item())
+
+
+def test_two_cases_have_no_interval_and_nothing_is_clear():
+    truth = blobs(6, core=False)
+    wide = np.stack([ndimage.binary_dilation(m) for m in truth]).astype(np.int8)[:, None]
+    found = report(truth, wide, ["a"], case_ids=["p", "p", "p", "q", "q", "q"])
+    assert np.isnan(found.skills.sensitivity_low).all() and not found.biases.clear.any()
+    assert found.biases.text.str.contains("too few cases for an interval").all()
+
+
+def test_shapes_that_do_not_fit():
+    truth = blobs(4)
+    with pytest.raises(ValueError, match="do not fit 4 images, 2 annotators"):
+        report(truth, truth[:, None], ["a", "b"])
+
+
+def test_a_run_is_read_without_its_truth(tiny_folder, monkeypatch):
+    cfg = ns.ExperimentConfig.preset(
+        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=3, width=4, depth=2
+    )
+    run = ns.run(cfg)
+    refuse = property(lambda self: pytest.fail("the truth was read"))
+    monkeypatch.setattr(ns.data.SegmentationDataset, "read_truth", refuse, raising=True)
+    found = estimate(run)
+    assert found.truth.shape == (20, 24, 24) and found.surprise.shape == (20, 3)
+    out = report_of_estimate(found, resamples=50)
+    assert set(out.skills.annotator) == {"exact", "wide", "narrow"}
+    sizes = out.biases[out.biases.kind.isin(["over", "under"])].set_index("annotator").amount
+    assert sizes["wide"] > sizes["exact"] > sizes["narrow"]
+
+
+def test_surprise_is_the_mean_log_likelihood_of_each_label(tiny_folder):
+    import torch
+
+    cfg = ns.ExperimentConfig.preset(
+        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=3, width=4, depth=2
+    )
+    run, data = ns.run(cfg), ns.load_dataset(tiny_folder)
+    with torch.no_grad():
+        out = run.model()(torch.from_numpy(data.read_images()[:2]))
+        noisy = out.confusion.apply(out.logits.softmax(1)).numpy()
+    y = data.read_labels()[1, 2]
+    slow = -np.mean([np.log(noisy[1, 2, y[i, j], i, j]) for i, j in np.ndindex(y.shape)])
+    assert estimate(run).surprise[1, 2] == pytest.approx(slow, abs=1e-4)
