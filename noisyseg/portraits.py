@@ -1,0 +1,191 @@
+"""Figures of one's annotators: skill with intervals, where they err, labels to look at again.
+
+Arrays and DataFrames in, matplotlib Figures out; prints and saves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+from scipy import ndimage
+
+from noisyseg import overlays, plotting
+
+COLUMNS = {"sensitivity": "sensitivity, %", "dice": "Dice with the estimate, %"}
+ESTIMATE = "#ff3bd4"
+
+
+def skill_chart(skills: pd.DataFrame) -> Figure:
+    """Sensitivity and Dice with 95 % intervals: a row an annotator, a colour a class.
+
+    `skills`: as in `annotators.annotator_report`; the background is left out.
+    """
+    names = list(dict.fromkeys(skills.annotator))
+    classes = list(dict.fromkeys(skills["class"]))[1:]
+    figure = Figure(figsize=(7.0, 0.9 + 0.34 * len(names)), layout="constrained")
+    step = 0.6 / max(len(classes), 2)
+    for axis, column in zip(figure.subplots(1, 2, sharey=True), COLUMNS, strict=True):
+        for k, klass in enumerate(classes):
+            rows = skills[skills["class"] == klass].set_index("annotator").loc[names]
+            place = np.arange(len(names)) + (k - (len(classes) - 1) / 2) * step
+            low, high = rows[f"{column}_low"], rows[f"{column}_high"]
+            colour = class_colour(k)
+            axis.hlines(place, 100 * low, 100 * high, color=colour, linewidth=2)
+            axis.plot(100 * rows[column], place, "o", color=colour, label=klass)
+        axis.set(xlim=(-2, 102), xlabel=COLUMNS[column], yticks=range(len(names)))
+        axis.set_yticklabels(names)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    figure.axes[0].invert_yaxis()
+    if len(classes) > 1:
+        figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def class_colour(k: int) -> str:
+    """The colour of foreground class `k` = 0, 1, … in charts, as on class maps."""
+    return str(overlays.CLASS_COLOURS[1:][k % (len(overlays.CLASS_COLOURS) - 1)])
+
+
+def mean_errors(
+    truth: Int[ndarray, "image h w"],
+    labels: Int[ndarray, "image annotator h w"],
+    klass: int = 1,
+    size: int = 48,
+) -> tuple[
+    Float[ndarray, "annotator size size"],
+    Float[ndarray, "annotator size size"],
+    Float[ndarray, "size size"],
+]:
+    """Where annotators write class `klass` too much and too little, averaged over images.
+
+    Each image is moved so that the estimated object's centroid is in the middle of `size`
+    x `size` pixels. Returns extra and missed (share of the annotator's images, 0…1) and the
+    mean object; images without the class are left out, zeros where none is left.
+    """
+    extra, missed = (np.zeros((labels.shape[1], size, size)) for _ in range(2))
+    seen, middle, count = np.zeros(labels.shape[1]), np.zeros((size, size)), 0
+    for true, written in zip(truth == klass, labels, strict=True):
+        if not true.any():
+            continue
+        place = [int(c + 0.5) - size // 2 for c in ndimage.center_of_mass(true)]
+        true = _window(true, place, size)
+        middle, count = middle + true, count + 1
+        for r, label in enumerate(written):
+            if (label >= 0).any():
+                marked = _window(label == klass, place, size)
+                extra[r] += marked & ~true
+                missed[r] += true & ~marked
+                seen[r] += 1
+    share = np.maximum(seen, 1)[:, None, None]
+    return extra / share, missed / share, middle / max(count, 1)
+
+
+def _window(mask: ndarray, place: Sequence[int], size: int) -> ndarray:
+    """The `size` x `size` pixels of `mask` from `place` on; False outside of it."""
+    out = np.zeros((size, size), bool)
+    ends = [min(p + size, length) for p, length in zip(place, mask.shape, strict=True)]
+    starts = [max(p, 0) for p in place]
+    inside = tuple(slice(s - p, e - p) for s, e, p in zip(starts, ends, place, strict=True))
+    out[inside] = mask[tuple(slice(s, e) for s, e in zip(starts, ends, strict=True))]
+    return out
+
+
+def bias_portrait(
+    truth: Int[ndarray, "image h w"],
+    labels: Int[ndarray, "image annotator h w"],
+    annotators: Sequence[str],
+    klass: int = 1,
+) -> Figure:
+    """For each annotator where they write more (red) and less (green) of a class, on average.
+
+    White: the mean object. Objects are moved to the middle; the estimate is not the truth.
+    """
+    size = int(min(48, *truth.shape[1:]))
+    extra, missed, middle = mean_errors(truth, labels, klass, size)
+    pictures = {}
+    for name, more, less in zip(annotators, extra, missed, strict=True):
+        colours = (middle - less)[..., None] * plotting.WHITE
+        colours = colours + more[..., None] * plotting.RED + less[..., None] * plotting.GREEN
+        pictures[name] = np.clip(colours, 0, 1)
+    return _pictures(pictures, columns=5)
+
+
+def _pictures(pictures: Mapping[str, ndarray], columns: int) -> Figure:
+    rows = -(-len(pictures) // columns)
+    width = min(columns, len(pictures))
+    figure = Figure(figsize=(1.4 * width, 1.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, width, squeeze=False).ravel()
+    for axis in axes[len(pictures) :]:
+        axis.set_visible(False)
+    for axis, (title, picture) in zip(axes, pictures.items(), strict=False):
+        plotting.panel(axis, picture, title)
+    return figure
+
+
+def relabel_sheet(
+    images: Mapping[str, Float[ndarray, "h w"]],
+    truth: Mapping[str, Int[ndarray, "h w"]],
+    labels: Mapping[str, Int[ndarray, "h w"]],
+    relabel: pd.DataFrame,
+) -> Figure:
+    """The labels to look at again: the annotator's outline (yellow) on the estimate's (pink).
+
+    `images` by image id, `truth` by image id, `labels` by "image id|annotator";
+    `relabel`: as in `annotators.annotator_report`.
+    """
+    columns = min(5, max(len(relabel), 1))
+    rows = -(-max(len(relabel), 1) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.05 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(relabel) :]:
+        axis.set_visible(False)
+    for axis, line in zip(axes, relabel.itertuples(), strict=False):
+        image = str(line.image_id)
+        plotting.panel(axis, plotting.grey(images[image]), cmap="gray")
+        outline(axis, truth[image], ESTIMATE)
+        outline(axis, labels[f"{image}|{line.annotator}"], overlays.ANNOTATOR_COLOURS[0])
+        short = image if len(image) <= 22 else f"…{image[-21:]}"
+        axis.set_title(f"{short}\n{line.annotator}, Dice {line.dice:.2f}", fontsize=7)
+    return figure
+
+
+def outline(axis: Axes, mask: Int[ndarray, "h w"], colour: str) -> None:
+    """The outline of every class of `mask` but the background in one colour."""
+    for klass in range(1, int(mask.max(initial=0)) + 1):
+        if (mask == klass).any() and not (mask == klass).all():
+            axis.contour(mask == klass, [0.5], colors=colour, linewidths=1.2)
+
+
+def estimates(
+    images: Float[ndarray, "image h w"],
+    truth: Int[ndarray, "image h w"],
+    labels: Int[ndarray, "image annotator h w"],
+    uncertainty: Float[ndarray, "image h w"],
+    annotators: Sequence[str],
+) -> Figure:
+    """Some images: all annotators' outlines, the estimated truth, and how uncertain it is.
+
+    `uncertainty` is the entropy of p as a share of the largest possible, 0…1.
+    """
+    figure = Figure(figsize=(1.35 * len(images), 4.4), layout="constrained")
+    axes = figure.subplots(3, len(images), squeeze=False)
+    for n, column in enumerate(axes.T):
+        for axis in column[:2]:
+            plotting.panel(axis, plotting.grey(images[n]), cmap="gray")
+        for r in range(labels.shape[1]):
+            colour = overlays.ANNOTATOR_COLOURS[r % len(overlays.ANNOTATOR_COLOURS)]
+            outline(column[0], labels[n, r], colour)
+        outline(column[1], truth[n], ESTIMATE)
+        plotting.panel(column[2], uncertainty[n], cmap="magma")
+    for axis, text in zip(axes[:, 0], ("written", "estimate", "uncertainty"), strict=True):
+        axis.set_ylabel(text)
+    for r, name in enumerate(annotators):
+        colour = overlays.ANNOTATOR_COLOURS[r % len(overlays.ANNOTATOR_COLOURS)]
+        axes[0, 0].plot([], [], color=colour, label=name)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=min(6, len(annotators)), fontsize=8, frameon=False)  # fmt: skip
+    return figure
