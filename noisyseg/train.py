@@ -147,7 +147,9 @@ def fit(
         history = state["history"]
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     loss = recipes.objective(cfg)
-    for epoch in tqdm(range(len(history), cfg.epochs), disable=not cfg.progress, leave=False):
+    for epoch in tqdm(
+        range(len(history), cfg.epochs), disable=None if cfg.progress else True, leave=False
+    ):
         batches = fabric.setup_dataloaders(_loader(train, cfg, epoch))
         with torch.random.fork_rng():  # a generative model draws; an epoch's draws are its own
             torch.manual_seed(1_000_003 * cfg.seed + epoch)

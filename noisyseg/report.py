@@ -1,0 +1,156 @@
+"""From a folder of images and masks to a model, predictions and one page on the annotators.
+
+    python -m noisyseg.report --data FOLDER --out REPORT
+
+FOLDER is a prepared folder (or the name of one), or a raw one: `images/` and beside it one
+folder of masks an annotator, with the same file names (PNG, TIFF or NIfTI; a missing mask
+means not labelled). The second call loads what is done. No truth is needed.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisyseg import chapters, page
+from noisyseg.annotators import estimate, report_of_estimate
+from noisyseg.config import ExperimentConfig
+from noisyseg.data import load_dataset
+from noisyseg.methods import METHODS
+from noisyseg.results import Run, replacing, write_json
+from noisyseg.train import run
+
+STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
+
+
+def build(
+    data: str | Path,
+    out: str | Path,
+    *,
+    method: str = "dominant",
+    steps: int = STEPS,
+    seed: int = 0,
+    resamples: int = 1000,
+    progress: bool = False,
+) -> Path:
+    """Prepare, train, predict, report; returns the page `out`/report.html.
+
+    Raises ValueError or OSError naming the file and the remedy; FileExistsError where `out`
+    holds something else, or the report of other data or settings.
+    """
+    out = Path(out).expanduser().absolute()
+    if METHODS.get(method) is None or METHODS[method].loss == "none" or method == "oracle":
+        allowed = [m for m in METHODS if METHODS[m].loss != "none" and m != "oracle"]
+        raise ValueError(f"unknown method {method!r} for a report; allowed: {', '.join(allowed)}")
+    source = _source(data)
+    _claim(out, {"data": str(source), "method": method, "steps": steps, "seed": seed})
+    raw, prepared = _prepared(source, out)
+    done = run(own_config(prepared, method, steps, seed, progress))
+    if raw:
+        from data_prep.own import predict_own
+
+        predict_own(done, source, out / "predictions")
+    return report_page(done, out, resamples)
+
+
+def _source(data: str | Path) -> Path:
+    """The folder meant by `data`, a path or the name of a prepared data set."""
+    folder = Path(data).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    return load_dataset(data).path
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Make `out` this report's, or find that it is; FileExistsError for anything else."""
+    file = out / "settings.json"
+    if file.exists():
+        if (made := json.loads(file.read_text("utf-8"))) != settings:
+            raise FileExistsError(
+                f"{out} holds the report of other settings ({made}); give another --out"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} holds something else; give another --out, or empty it")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, settings)
+
+
+def _prepared(source: Path, out: Path) -> tuple[bool, Path]:
+    """Whether `source` is raw, and its prepared folder, made now where it was not."""
+    if (source / "meta.json").exists():
+        return False, source
+    # The formats of files belong to data_prep; a prepared folder needs none of it.
+    from data_prep.own import prepare_own
+
+    prepared = out / "prepared"
+    if not (prepared / "meta.json").exists():
+        notes = "\n".join(prepare_own(source, prepared))
+        print(notes)
+        with replacing(out / "notes.txt") as part:
+            part.write_text(notes, "utf-8")
+    return True, prepared
+
+
+def own_config(
+    prepared: Path, method: str, steps: int, seed: int = 0, progress: bool = False
+) -> ExperimentConfig:
+    """The `reduced` network on all images of `prepared`, for about `steps` steps."""
+    batch = 8
+    train = len(load_dataset(prepared).split("train"))
+    epochs = int(np.clip(round(steps * batch / train), 2, 200))
+    return ExperimentConfig.preset(
+        "own", "reduced", method, seed, dataset=str(prepared), n_train=None, n_val=None,
+        n_test=None, batch_size=batch, epochs=epochs, learning_rate=4e-3, progress=progress,
+    )  # fmt: skip
+
+
+def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
+    """Write `out`/report.html and its tables (CSV) from a finished run; returns the page."""
+    out = Path(out)
+    found = estimate(done)
+    report = report_of_estimate(found, resamples)
+    for name, values in report._asdict().items():
+        with replacing(out / f"{name}.csv") as part:
+            values.to_csv(part, index=False)
+    sections = [
+        *chapters.about(done, found), *chapters.before(found.data),
+        *chapters.examples(done, found), *chapters.skills(found, report),
+        *chapters.biases(found, report), *chapters.again(found, report),
+        *chapters.training(done), *chapters.limits(found.data),
+        *chapters.reading(out), *chapters.files(out),
+    ]  # fmt: skip
+    file = out / "report.html"
+    with replacing(file) as part:
+        part.write_text(page.document(f"Annotators of {found.data.name}", sections), "utf-8")
+    return file
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; an error ends it with one line and exit status 1."""
+    parser = argparse.ArgumentParser(
+        "python -m noisyseg.report", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="folder: prepared, or images/ and one folder an annotator")
+    add("--out", required=True, type=Path, help="folder for the page, tables and predictions")
+    add("--method", default="dominant", help="a method that trains (default: dominant)")
+    add("--steps", type=int, default=STEPS, help=f"of the optimiser (default: {STEPS})")
+    add("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    os.environ.setdefault("NOISYSEG_RUNS", str(args.out.expanduser().absolute() / "runs"))
+    try:
+        file = build(
+            args.data, args.out, method=args.method, steps=args.steps, seed=args.seed, progress=True
+        )
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The report command on three kinds of data, and what stops it."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_page import read
+
+import noisyseg as ns
+from data_prep import examples
+from noisyseg import report
+from noisyseg.annotators import estimate, report_of_estimate, sentences
+from noisyseg.results import Run, read_config
+
+
+@pytest.fixture(scope="module")
+def png(tmp_path_factory):
+    """60 digits, three annotators of whom one labelled a third, reported on."""
+    folder = tmp_path_factory.mktemp("png")
+    examples.write_png(folder / "digits", images=60)
+    page = report.build(folder / "digits", folder / "out", steps=60, resamples=100)
+    return folder, page
+
+
+@pytest.fixture(scope="module")
+def nifti(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nifti")
+    examples.write_nifti(folder / "nodules", volumes=10)
+    page = report.build(folder / "nodules", folder / "out", steps=20, resamples=100)
+    return folder, page
+
+
+def the_run(folder):
+    config = report.own_config(folder / "out" / "prepared", "dominant", 60)
+    return ns.run(config)
+
+
+def test_png_with_an_annotator_of_a_third(png):
+    folder, page = png
+    html = page.read_text("utf-8")
+    found = read(html)
+    text = " ".join(found.text)
+    assert "60 images of 60 cases, 28 x 28 pixels" in text
+    for name, count in {"anna": 60, "ben": 60, "cleo": 20}.items():
+        assert f"<td>{name}</td>\n      <td>{count}</td>" in html
+    assert len(found.images) == 5
+    tables = report_of_estimate(estimate(the_run(folder)), 100)
+    for name in ("anna", "ben", "cleo"):
+        for sentence in sentences(tables, name):
+            assert sentence in text
+    written = pd.read_csv(folder / "out" / "skills.csv")
+    pd.testing.assert_frame_equal(written, tables.skills, check_dtype=False)
+
+
+def test_png_predictions_are_png_of_the_same_size(png):
+    folder, _ = png
+    done = the_run(folder)
+    data = ns.load_dataset(folder / "out" / "prepared")
+    found = estimate(done)
+    for n in (0, 17):
+        name = data.image_ids[n].split("/")[0]
+        there = folder / "out" / "predictions" / name
+        files = {p.name for p in there.iterdir()}
+        assert files == {"truth.png", "uncertainty.png"} | {
+            f"annotator_{a}.png" for a in data.annotators
+        }
+        truth = Image.open(there / "truth.png")
+        assert truth.mode == "P" and np.array_equal(np.array(truth), found.truth[n])
+    assert len(list((folder / "out" / "predictions").iterdir())) == 60
+
+
+def test_volumes_keep_their_oblique_grid(nifti):
+    folder, page = nifti
+    read(page.read_text("utf-8"))
+    data = ns.load_dataset(folder / "out" / "prepared")
+    found = estimate(the_nifti_run(folder))
+    for file in sorted((folder / "nodules" / "images").iterdir())[:3]:
+        name = file.name.removesuffix(".nii.gz")
+        image = nib.load(file)
+        for kind in ("truth", "uncertainty", "annotator_reader3"):
+            out = nib.load(folder / "out" / "predictions" / name / f"{kind}.nii.gz")
+            assert out.shape == image.shape and np.allclose(out.affine, image.affine)
+        truth = np.asarray(nib.load(folder / "out" / "predictions" / name / "truth.nii.gz").dataobj)
+        slices = [n for n, i in enumerate(data.image_ids) if i.startswith(f"{name}/")]
+        prepared = np.stack([found.truth[n] for n in slices])
+        assert sorted(prepared.sum((1, 2))) == sorted(truth.sum((0, 1)))
+
+
+def the_nifti_run(folder):
+    return ns.run(report.own_config(folder / "out" / "prepared", "dominant", 20))
+
+
+def test_a_prepared_folder_with_a_reference(tiny_folder, tmp_path):
+    page = report.build(tiny_folder, tmp_path / "out", steps=30, resamples=50)
+    text = " ".join(read(page.read_text("utf-8")).text)
+    assert "Against the reference of the test images" in text and "narrow" in text
+    assert not (tmp_path / "out" / "prepared").exists()
+
+
+def test_a_second_call_loads_everything_and_changes_nothing(png, monkeypatch):
+    import torch
+
+    folder, page = png
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *a: pytest.fail("it trains again"))
+    files = [p for p in (folder / "out").rglob("*") if p.is_file() and "prepared" not in p.parts]
+    before = {p: p.read_bytes() for p in files}
+    report.build(folder / "digits", folder / "out", steps=60, resamples=100)
+    assert before == {p: p.read_bytes() for p in files}
+
+
+def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
+    examples.write_png(tmp_path / "digits", images=24)
+
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "report_page", stops)
+        with pytest.raises(KeyboardInterrupt):
+            report.build(tmp_path / "digits", tmp_path / "out", steps=10)
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert report.build(tmp_path / "digits", tmp_path / "out", steps=10).exists()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def message(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        report.main([str(a) for a in arguments])
+    text = str(stop.value)
+    assert text.startswith("error: ") and "Traceback" not in text
+    return text
+
+
+def test_a_folder_without_masks(tmp_path, capsys):
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    text = message(capsys, "--data", tmp_path / "mine", "--out", tmp_path / "out")
+    assert "holds images; expected images/" in text and "one folder of masks" in text
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert "nowhere" in message(capsys, "--data", tmp_path / "nowhere", "--out", tmp_path / "out")
+
+
+def test_a_mask_of_another_size_is_left_out_and_the_page_says_so(tmp_path):
+    examples.write_png(tmp_path / "mine", images=20)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "mine" / "ben" / "digit004.png")
+    page = report.build(tmp_path / "mine", tmp_path / "out", steps=4, resamples=20)
+    text = " ".join(read(page.read_text("utf-8")).text)
+    assert "1 cases left out" in text and "ben/digit004.png: its size is (9, 9)" in text
+    assert "19 images of 19 cases" in text
+
+
+def test_an_unknown_method_and_one_without_a_network(tiny_folder, tmp_path, capsys):
+    for name in ("magic", "staple_fusion"):
+        text = message(capsys, "--data", tiny_folder, "--out", tmp_path / "out", "--method", name)
+        assert f"unknown method {name!r}" in text and "dominant" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_holds_something_else_or_another_report(tiny_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("x")
+    text = message(capsys, "--data", tiny_folder, "--out", out)
+    assert "holds something else; give another --out" in text
+    (out / "thesis.txt").unlink()
+    (out / "settings.json").write_text(json.dumps({"data": "elsewhere"}))
+    text = message(capsys, "--data", tiny_folder, "--out", out)
+    assert "report of other settings" in text and "elsewhere" in text
+
+
+def test_a_page_of_any_finished_run(tiny_folder, tmp_path):
+    cfg = ns.ExperimentConfig.preset(
+        "tiny", "smoke", "mode", 0, dataset=str(tiny_folder), epochs=2, width=4, depth=2
+    )
+    done = ns.run(cfg)
+    shutil.copytree(done.path, tmp_path / "copy")
+    copied = Run(read_config(tmp_path / "copy"), tmp_path / "copy", done.build)
+    text = " ".join(read(report.report_page(copied, tmp_path, 50).read_text("utf-8")).text)
+    assert "Network on majority labels" in text and "nothing to watch" in text
