@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from noisyseg import diagnostics, page, plotting, portraits
-from noisyseg.annotators import AnnotatorReport, Estimate, sentences
+from noisyseg.annotators import AnnotatorReport, Estimate, agreement, sentences
 from noisyseg.data import SegmentationDataset
 from noisyseg.methods import METHODS
 from noisyseg.results import Run
 
 SHOWN = 8
-ASSESSED = 200  # images whose labels tell what the objective will choose
 
 
 def about(done: Run, found: Estimate) -> list[str]:
@@ -53,13 +52,7 @@ def about(done: Run, found: Estimate) -> list[str]:
 
 def before(data: SegmentationDataset) -> list[str]:
     """What the labels alone say: how far the annotators agree, and what a vote would lose."""
-    some = np.linspace(0, len(data) - 1, min(ASSESSED, len(data))).astype(int)
-    labels = torch.from_numpy(_labels(data, some))
-    kinds = diagnostics.candidates(labels, data.n_classes, names=data.annotators)
-    rows = diagnostics.assess(labels, kinds, data.n_classes).set_index("candidate")
-    vote = f"at least {len(data.annotators) // 2 + 1} of {len(data.annotators)}"
-    shown = [*data.annotators, vote, "swap of the vote"]
-    agree = (100 * rows.loc[shown, "trace"]).round(1)
+    table = agreement(data).round(1).reset_index(names="if this were the truth")
     return [
         page.heading("Before any training: how far the annotators agree"),
         page.paragraph(
@@ -67,7 +60,7 @@ def before(data: SegmentationDataset) -> list[str]:
             "right. The loss of the paper prefers the smallest share, which is the label swap; "
             "the default method here cannot choose it."
         ),
-        page.table(pd.DataFrame({"if this were the truth": shown, "labels right, %": agree})),
+        page.table(table),
     ]
 
 

@@ -48,12 +48,10 @@ def build(
         raise ValueError(f"unknown method {method!r} for a report; allowed: {', '.join(allowed)}")
     source = _source(data)
     _claim(out, {"data": str(source), "method": method, "steps": steps, "seed": seed})
-    raw, prepared = _prepared(source, out)
+    raw, prepared = prepared_folder(source, out)
     done = run(own_config(prepared, method, steps, seed, progress))
     if raw:
-        from data_prep.own import predict_own
-
-        predict_own(done, source, out / "predictions")
+        write_predictions(done, source, out / "predictions")
     return report_page(done, out, resamples)
 
 
@@ -80,8 +78,11 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_json(file, settings)
 
 
-def _prepared(source: Path, out: Path) -> tuple[bool, Path]:
-    """Whether `source` is raw, and its prepared folder, made now where it was not."""
+def prepared_folder(source: Path, out: Path) -> tuple[bool, Path]:
+    """Whether `source` is raw, and its prepared folder; `out`/prepared, made where needed.
+
+    Raises ValueError naming the layout that was expected, or the file that does not fit.
+    """
     if (source / "meta.json").exists():
         return False, source
     # The formats of files belong to data_prep; a prepared folder needs none of it.
@@ -89,11 +90,21 @@ def _prepared(source: Path, out: Path) -> tuple[bool, Path]:
 
     prepared = out / "prepared"
     if not (prepared / "meta.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
         notes = "\n".join(prepare_own(source, prepared))
-        print(notes)
         with replacing(out / "notes.txt") as part:
             part.write_text(notes, "utf-8")
     return True, prepared
+
+
+def write_predictions(done: Run, source: Path, out: Path) -> int:
+    """Predict every image of the raw folder `source` into `out`, in its own format and grid.
+
+    Files already there are left alone; returns the number of images (`data_prep.own`).
+    """
+    from data_prep.own import predict_own
+
+    return predict_own(done, source, out)
 
 
 def own_config(
@@ -149,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(file)
+    notes = file.with_name("notes.txt")
+    print(*([notes.read_text("utf-8")] if notes.exists() else []), file, sep="\n")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,16 @@ KEYS = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadat
 FLAGS = ["--keep-output", "--keep-count", "--keep-id", "--extra-keys", KEYS]
 
 
-def without_views(output: dict[str, Any]) -> dict[str, Any]:
-    """The output of a cell without its live view, if it has another picture of itself."""
-    data = output.get("data", {})
-    if VIEW not in data or "image/png" not in data:
-        return output
-    return output | {"data": {kind: data[kind] for kind in data if kind != VIEW}}
+def still(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The outputs of a cell without live views; what has no picture (a progress bar) goes."""
+    kept = []
+    for output in outputs:
+        data = output.get("data", {})
+        if VIEW not in data:
+            kept.append(output)
+        elif "image/png" in data:
+            kept.append(output | {"data": {kind: data[kind] for kind in data if kind != VIEW}})
+    return kept
 
 
 def strip(file: Path) -> bool:
@@ -36,7 +40,7 @@ def strip(file: Path) -> bool:
     book = nbformat.read(file, nbformat.NO_CONVERT)
     for cell in book.cells:
         if cell.cell_type == "code":
-            cell.outputs = [nbformat.from_dict(without_views(output)) for output in cell.outputs]
+            cell.outputs = [nbformat.from_dict(output) for output in still(cell.outputs)]
     after = nbformat.writes(book) + "\n"
     if after != file.read_text("utf-8"):
         file.write_text(after, "utf-8")

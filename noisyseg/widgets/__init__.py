@@ -1,1 +1,18 @@
-"""Explorers to play with in JupyterLab or Voila: each function returns one widget."""
+"""Explorers to play with in JupyterLab or Voila: each function returns one widget.
+
+None of them trains on its own accord; `small_training` does when its button is pressed.
+"""
+
+from noisyseg.widgets.explorer import confusion_explorer
+from noisyseg.widgets.landscape import pixel_landscape
+from noisyseg.widgets.skills import annotator_panel
+from noisyseg.widgets.studio import annotator_studio
+from noisyseg.widgets.training import small_training
+
+__all__ = [
+    "annotator_panel",
+    "annotator_studio",
+    "confusion_explorer",
+    "pixel_landscape",
+    "small_training",
+]
