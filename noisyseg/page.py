@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 STYLE = """
 :root {color-scheme: light dark; --line: #8884; --soft: #8882; --mark: #117a53;}
-body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem;}
+body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem;
+  overflow-wrap: anywhere;}
 h1 {font-size: 1.7rem; line-height: 1.2;} h2 {margin-top: 2.2rem; font-size: 1.25rem;
   border-bottom: 1px solid var(--line);} h3 {font-size: 1.05rem; margin-bottom: .2rem;}
 figure {margin: 1rem 0;} figure img {max-width: 100%; height: auto; background: #fff;

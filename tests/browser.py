@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
 ]  # fmt: skip
 IDLE = "#jp-main-statusbar >> text=/\\) \\| Idle/"
-WAIT_MS = 90_000
+WAIT_MS = 60_000
 
 
 def why_not():
@@ -88,6 +89,8 @@ def wait_for(address, process, log, seconds=60):
         try:
             with urllib.request.urlopen(address, timeout=5):
                 return
+        except urllib.error.HTTPError:
+            return  # it refuses, so it is up
         except OSError:
             assert process.poll() is None, f"the server ended:\n{Path(log).read_text()[-2000:]}"
             time.sleep(0.3)
@@ -114,11 +117,10 @@ def voila(folder, notebook):
     port = free_port()
     command = [
         sys.executable, "-m", "voila", "--no-browser", "--Voila.ip=127.0.0.1",
-        f"--port={port}", "--show_tracebacks=True", "--VoilaConfiguration.show_tracebacks=True",
-        str(notebook),
+        f"--port={port}", "--VoilaConfiguration.show_tracebacks=True", str(notebook),
     ]  # fmt: skip
     # Its own page would start a kernel for every question whether it is up.
-    static = f"http://127.0.0.1:{port}/voila/static/main.js"
+    static = f"http://127.0.0.1:{port}/voila/static/nothing"
     with server(command, static, folder, folder / "voila.log"):
         yield f"http://127.0.0.1:{port}/"
 
@@ -173,15 +175,14 @@ class Screen:
     def status(self, frame):
         """Text and state of the message line."""
         line = frame.locator(".noisyseg-status")
-        return line.inner_text(), line.get_attribute("data-state")
+        return line.text_content(), line.get_attribute("data-state")
 
-    def changed(self, frame, act, until=None):
-        """Milliseconds from `act()` until the message line says something new (or `until`)."""
-        before = self.status(frame)[0]
-        wanted = (lambda text: until in text) if until else (lambda text: text != before)
-        start = time.perf_counter()
+    def changed(self, frame, act, until=""):
+        """Milliseconds from `act()` until the message line answers (and says `until`)."""
+        line = frame.locator(".noisyseg-status")
+        before, start = line.get_attribute("data-answer"), time.perf_counter()
         act()
-        while not wanted(self.status(frame)[0]):
+        while line.get_attribute("data-answer") == before or until not in line.text_content():
             assert time.perf_counter() - start < WAIT_MS / 1000, f"still {self.status(frame)}"
             self.page.wait_for_timeout(10)
         return 1000 * (time.perf_counter() - start)
@@ -191,19 +192,15 @@ class Screen:
         label = self.page.locator(f'label:text-is("{name}")')
         return frame.locator(f".widget-{kind}", has=label).first
 
+    def move(self, frame, name, steps):
+        """Move a slider by arrow keys only."""
+        self.control(frame, "slider", name).locator(".noUi-handle").focus()
+        for _ in range(abs(steps)):
+            self.page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
+
     def slider(self, frame, name, steps=1):
-        """Move a slider by arrow keys only; milliseconds until the explorer has answered."""
-        box = frame.locator(
-            ".widget-slider", has=self.page.locator(f'label:text-is("{name}")')
-        ).first
-        key = "ArrowRight" if steps > 0 else "ArrowLeft"
-
-        def act():
-            box.locator(".noUi-handle").focus()
-            for _ in range(abs(steps)):
-                self.page.keyboard.press(key)
-
-        return self.changed(frame, act)
+        """`move`, and the milliseconds until the explorer has answered."""
+        return self.changed(frame, lambda: self.move(frame, name, steps))
 
     def choose(self, frame, name, value):
         """Pick from a list; milliseconds until the explorer has answered."""

@@ -44,6 +44,7 @@ class Explorer(VBox):
     def __init__(self, title: str, controls: Iterable[Any], body: Iterable[Any]) -> None:
         self.status = HTML()
         self.reaction_ms: list[float] = []
+        self.answers = 0
         row = Box([*controls], layout=Layout(display="flex", flex_flow="row wrap", grid_gap="4px"))
         heading = HTML(f"{STYLE}<b>{html.escape(title)}</b>")
         super().__init__([heading, row, *body, self.status])
@@ -55,8 +56,10 @@ class Explorer(VBox):
 
     def say(self, text: str, state: str = "ready") -> None:
         """Write `text` on the message line; `state` is "ready", "busy" or "error"."""
+        self.answers += 1  # so that two answers with the same words can be told apart
         self.status.value = (
-            f'<div class="noisyseg-status" role="status" data-state="{state}">'
+            f'<div class="noisyseg-status" role="status" data-state="{state}" '
+            f'data-answer="{self.answers}">'
             f"{html.escape(text)}</div>"
         )
 
