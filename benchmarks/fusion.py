@@ -8,6 +8,7 @@ Smooth blobs; annotators dilate, erode or move them. Multi-class STAPLE is compa
 MultiLabelSTAPLE. Spatial STAPLE has no counterpart in SimpleITK and is shown beside it.
 """
 
+import argparse
 import statistics
 import time
 
@@ -78,6 +79,9 @@ def compare(n_classes, threads):
 
 
 def main():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     default = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     for n_classes in (2, 4):
         use_threads(1, 1)

@@ -6,6 +6,7 @@ Forward, loss, backward and Adam on 32 images of 28×28 with 5 annotators (2 cla
 the reduced profile, and with 8 classes. Heads take turns, so a drifting machine hits all.
 """
 
+import argparse
 import statistics
 import time
 
@@ -63,6 +64,9 @@ def ratios(steps):
 
 
 def main():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     torch.set_num_threads(1)
     for n_classes in (2, 8):
         steps = {name: stepper(*problem(head, n_classes)) for name, head in HEADS.items()}

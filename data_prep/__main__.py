@@ -6,6 +6,7 @@ A folder that is there is left alone, whatever it was made from: prepare your ow
 (`python -m data_prep.ms_lesions --folder …`), and the stand-in is not made.
 """
 
+import argparse
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,8 +47,11 @@ def stand_in(name: str, make: Callable[[Path], None], read: Callable[[Path], obj
     shutil.rmtree(tree)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Make what is missing; a data error ends it with one line and exit status 1."""
+    argparse.ArgumentParser(
+        "python -m data_prep", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args(arguments)
     try:
         mnist.main([])
         coloured.main([])

@@ -101,7 +101,9 @@ def study_configs(experiment: str, profile: str) -> list[ExperimentConfig]:
 
 def main() -> None:
     """Command line: train what is missing of a table and export it."""
-    parser = argparse.ArgumentParser(prog="python -m noisyseg.sweeps", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m noisyseg.sweeps", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("experiment", help=f"a data set (mnist, …), or {', '.join(STUDIES)}")
     parser.add_argument("--profile", choices=PROFILES, default="smoke")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))

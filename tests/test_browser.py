@@ -58,7 +58,7 @@ def kernel_ms(text):
 
 
 def test_playground_in_jupyterlab(lab, browser, pictures):
-    with screen(browser, pictures, "playground") as page:
+    with screen(browser, pictures, "playground", height=1500) as page:
         page.open_lab(lab("50_playground.ipynb"))
         page.explorer("Annotators of")  # the last one: all cells have run
         page.page.wait_for_selector("text=the panel knows the five annotators: True")

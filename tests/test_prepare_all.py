@@ -27,23 +27,23 @@ def small(tmp_path, monkeypatch):
 
 
 def test_everything_is_made_once(small, capsys):
-    everything.main()
+    everything.main([])
     made = {p.name: (p / "meta.json").stat().st_mtime_ns for p in small.iterdir()}
     assert set(made) == {"ms", "brats", "lidc", "lidc_reader"}  # and no tree is left behind
     assert {load_dataset(name).origin for name in made} == {"stand-in"}
     capsys.readouterr()
-    everything.main()
+    everything.main([])
     assert made == {p.name: (p / "meta.json").stat().st_mtime_ns for p in small.iterdir()}
     assert capsys.readouterr().out.count("already there, left alone") == 4
 
 
 def test_your_own_archive_is_not_replaced(small):
     ms_lesions.prepare(ms_tree(small / "mine"), small / "ms", ms_lesions.Options(crop=(20, 20)))
-    everything.main()
+    everything.main([])
     assert load_dataset("ms").origin == "real" and load_dataset("ms").space == (20, 20)
 
 
 def test_an_error_is_one_line(small, monkeypatch):
     monkeypatch.setattr(everything.standins, "make_ms", lambda tree, voxel_mm: tree.mkdir())
     with pytest.raises(SystemExit, match="error: .*holds no scan|error: .*no folder"):
-        everything.main()
+        everything.main([])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ipywidgets import HTML, VBox
+from ipywidgets import HTML, HBox, VBox
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -21,7 +21,7 @@ from noisyseg import metrics, overlays, plotting
 from noisyseg.data import SegmentationDataset, load_dataset
 from noisyseg.recipes import load_splits
 from noisyseg.results import Run
-from noisyseg.widgets.parts import Explorer, clickable, dropdown, matrix_table, reacts, row, slider
+from noisyseg.widgets.parts import Explorer, clickable, dropdown, matrix_table, reacts, slider
 
 EVERYBODY = "all annotators"
 PICTURES = ("input", "estimated truth", "reference", "written", "CMs")
@@ -56,14 +56,14 @@ class ConfusionExplorer(Explorer):
         self.column = slider("column", width // 2, 0, width - 1, 1, whole=True)
         self.area = slider("area, px each way", 0, 0, min(height, width) // 2, 1, whole=True)
         self.box = (0, 0, 1, 1)  # top, left, bottom, right of what is averaged
-        self.answer = HTML()
+        self.answer = HTML(layout={"max_height": "480px", "overflow": "auto", "flex": "1 1 auto"})
         self._draw_frame()
         controls = [self.run, self.image, self.shown, self.annotator]
         pixel = [self.row, self.column, self.area]
         super().__init__(
             "Confusion explorer: click a pixel, or drag a rectangle",
             controls,
-            [row([VBox([self.canvas, *pixel]), self.answer])],
+            [HBox([VBox([self.canvas, *pixel]), self.answer])],
         )
         for control in controls:
             control.observe(self.update, names="value")
@@ -179,7 +179,9 @@ class ConfusionExplorer(Explorer):
             true = metrics.normalise_columns(counts[0, 0]).numpy()
             tables.append(matrix_table(true, classes, "true, over the image"))
         told = ", ".join(f"{c} {p:.2f}" for c, p in zip(classes, expected, strict=True))
-        beside = "".join(f'<td style="border: 0; padding: 0 8px">{t}</td>' for t in tables)
+        beside = "".join(
+            f'<td style="padding: 0 8px; vertical-align: top">{t}</td>' for t in tables
+        )
         return (
             f"<p style='margin: 6px 0 0'><b>{data.annotators[r]}</b>: expected to write {told}</p>"
             f"<table><tr>{beside}</tr></table>"

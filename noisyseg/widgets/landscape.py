@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ipywidgets import Image
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from numpy import ndarray
 
 from noisyseg import losses
 from noisyseg.confusion import PixelConfusion
-from noisyseg.widgets.parts import Explorer, reacts, row, slider
+from noisyseg.widgets.parts import Explorer, drawing, reacts, slider
 
 GRID = np.linspace(0, 1, 17)  # values of every entry of the matrices
 BELIEFS = np.linspace(0.01, 0.99, 41)  # values of p(class 1)
@@ -128,10 +127,10 @@ class PixelLandscape(Explorer):
         self.dominance = slider("dominance weight", setting.dominance_weight, 0, 10, 0.5)
         self.belief = slider("start: p(class 1)", setting.belief, 0.05, 0.95, 0.05)
         self.diagonal = slider("start: diagonal of A", setting.diagonal, 0.5, 0.95, 0.05)
-        self.picture = Image(format="png")
+        self.picture = drawing(760)
         controls = [self.annotators, self.ones, self.weight, self.dominance, self.belief]
         controls.append(self.diagonal)
-        super().__init__("The loss of one pixel", controls, [row([self.picture])])
+        super().__init__("The loss of one pixel", controls, [self.picture])
         for control in controls:
             control.observe(self.update, names="value")
         self.update()

@@ -29,6 +29,9 @@ STYLE = """<style>
 table.noisyseg-matrix {border-collapse: collapse; font-size: 12px; margin: auto;}
 table.noisyseg-matrix td, table.noisyseg-matrix th {padding: 1px 6px; text-align: right;}
 table.noisyseg-matrix td {border: 1px solid #bbb;}
+table.noisyseg-matrix th {white-space: nowrap;}
+.noisyseg-explorer table.dataframe td, .noisyseg-explorer table.dataframe th {
+  padding: 2px 12px; text-align: right;}
 </style>"""
 T = TypeVar("T", bound="Explorer")
 
@@ -139,6 +142,12 @@ def clickable(figure: Figure) -> Any:
     return canvas
 
 
+def drawing(width_px: int) -> Image:
+    """An empty picture for a figure, at most `width_px` wide and never stretched."""
+    layout = Layout(width="100%", max_width=f"{width_px}px", align_self="flex-start")
+    return Image(format="png", layout=layout)
+
+
 def row(children: Iterable[Any]) -> Box:
     """Widgets side by side, in further lines where the page is narrow."""
     layout = Layout(display="flex", flex_flow="row wrap", align_items="flex-start", grid_gap="8px")
@@ -166,7 +175,7 @@ def matrix_table(
         )
     return (
         f'<table class="noisyseg-matrix"><caption>{html.escape(caption)}</caption>'
-        f'<tr><th title="rows: written, columns: true">written \\ true</th>{head}</tr>'
+        f'<tr><th title="rows: written, columns: true">↓ written</th>{head}</tr>'
         f"{''.join(lines)}</table>"
     )
 

@@ -7,13 +7,13 @@ Chooses annotator, class and label by controls; numbers come from `annotators`, 
 import io
 
 import numpy as np
-from ipywidgets import HTML, Image
+from ipywidgets import HTML
 from matplotlib.figure import Figure
 
 from noisyseg import overlays, plotting, portraits
 from noisyseg.annotators import Estimate, estimate, report_of_estimate, sentences
 from noisyseg.results import Run
-from noisyseg.widgets.parts import Explorer, dropdown, reacts, row, slider
+from noisyseg.widgets.parts import Explorer, drawing, dropdown, reacts, row, slider
 
 
 class AnnotatorPanel(Explorer):
@@ -29,7 +29,7 @@ class AnnotatorPanel(Explorer):
         last = max(len(self.report.relabel), 1)
         self.label = slider("label to look at again", 1, 1, last, 1, whole=True)
         self.words = HTML()
-        self.chart, self.portrait, self.sheet = (Image(format="png") for _ in range(3))
+        self.chart, self.portrait, self.sheet = (drawing(width) for width in (560, 112, 420))
         super().__init__(
             f"Annotators of {found.data.name}", [self.annotator, self.klass],
             [self.words, row([self.chart, self.portrait]), self.label, self.sheet],

@@ -26,7 +26,10 @@ KINDS: dict[str, tuple[float, float] | None] = {
     "class_swap": None,
 }
 DATASETS = ("mnist", "coloured", "lidc", "ms", "brats")
-LEGEND = "<small>white: rightly marked · red: marked beside the truth · green: missed</small>"
+LEGEND = (
+    "<small>white: rightly marked · red: marked beside the truth · green: missed · "
+    "columns of the tables: the truth</small>"
+)
 
 
 class AnnotatorStudio(Explorer):

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ipywidgets import HTML, Button, Image
+from ipywidgets import HTML, Button
 from matplotlib.figure import Figure
 
-from noisyseg import diagnostics, overlays, plotting
+from noisyseg import diagnostics, plotting
 from noisyseg.config import ExperimentConfig
 from noisyseg.methods import METHODS
 from noisyseg.results import Run
 from noisyseg.studies import ANNOTATOR_SETS
 from noisyseg.train import SwapWarning, TrainingStopped, run
-from noisyseg.widgets.parts import Explorer, Picture, dropdown, row, slider
+from noisyseg.widgets.parts import Explorer, Picture, drawing, dropdown, row, slider
 
 CHOICES = ("dominant", "trace", "no_trace", "global_cm", "mode", "mean", "staple", "clean")
 WITH_WEIGHT = ("dominant", "trace", "global_cm")
@@ -50,7 +50,7 @@ class SmallTraining(Explorer):
         self.start = Button(description="Train", button_style="success")
         self.end = Button(description="Stop", disabled=True)
         self.light, self.table = HTML(), HTML()
-        self.curve, self.pictures = Image(format="png"), row([])
+        self.curve, self.pictures = drawing(520), row([])
         self.history: list[dict[str, float]] = []
         self.thread: threading.Thread | None = None
         self.stopping = threading.Event()
@@ -153,7 +153,7 @@ class SmallTraining(Explorer):
         shown = runs[-1].exhibits
         pictures = [Picture("input"), Picture("truth")]
         pictures[0].show(plotting.grey(shown["image"][0, 0].astype(float)))
-        pictures[1].show(overlays.class_map(shown["truth"][0]))
+        pictures[1].show(shown["truth"][0].astype(float))
         for done in runs:
             picture = Picture(f"{done.config.method}, {100 * done.value('dice'):.0f} %")
             picture.show(done.exhibits["probs"][0, 1].astype(float))
