@@ -5,7 +5,7 @@ pixels and masks; knows no model and no path.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ LEAST_SWAP = 0.05
 BATCH = 32
 WAYS = (("up", "down"), ("left", "right"))
 SLICES = ("towards the first slices", "towards the last slices")
+Row = tuple[Any, ...]  # values of COLUMNS
 COLUMNS = ["annotator", "class", "kind", "amount", "low", "high", "unit", "clear", "text"]
 
 
@@ -103,7 +104,7 @@ def _between(low: float, high: float, unit: str) -> str:
 
 def _areas(
     counts: ndarray, sample: Sample, classes: Sequence[str], annotators: Sequence[str]
-) -> list[tuple]:
+) -> list[Row]:
     size = sample.ratio(counts.sum(3), counts.sum(2)) - 1  # (3, annotator, class)
     rows = []
     for r, c in np.ndindex(size.shape[1:]):
@@ -141,7 +142,7 @@ def _shifts(
     classes: Sequence[str],
     annotators: Sequence[str],
     spacing_mm: Sequence[float] | None,
-) -> list[tuple]:
+) -> list[Row]:
     """Displacement of the centroid, averaged over images in which both drew the class."""
     unit, per_px = ("px", 1.0) if spacing_mm is None else ("mm", np.asarray(spacing_mm, float))
     rows = []
@@ -159,7 +160,7 @@ def _shifts(
     return rows
 
 
-def _shift(mean: ndarray, per_px: ndarray | float, unit: str, klass: str) -> tuple:
+def _shift(mean: ndarray, per_px: ndarray | float, unit: str, klass: str) -> Row:
     """From (3, axis) in px: kind, amount, low, high, unit, clear, text of the main direction."""
     axis = int(np.abs(mean[0]).argmax())
     amount, low, high = ((mean * per_px)[:, axis]).tolist()
@@ -172,7 +173,7 @@ def _shift(mean: ndarray, per_px: ndarray | float, unit: str, klass: str) -> tup
 
 def _swaps(
     counts: ndarray, sample: Sample, classes: Sequence[str], annotators: Sequence[str]
-) -> list[tuple]:
+) -> list[Row]:
     """Shares of the pixels of class j that are written i, both not background."""
     rows = []
     below = counts.sum(2)

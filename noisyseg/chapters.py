@@ -7,6 +7,7 @@ no file.
 import platform
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -196,7 +197,7 @@ def training(done: Run) -> list[str]:
     """The curve, what the swap monitor says, and Dice with a reference if there is one."""
     wanted = {"train_loss": "training loss", "val_loss": "NLL of validation labels"}
     figure: Figure = plotting.curves({METHODS[done.config.method].title: done.history}, wanted)
-    plotting.plt.close(figure)
+    plt.close(figure)
     last = done.history.iloc[-1].to_dict()
     said = None
     if "class_margin" in last:

@@ -58,7 +58,7 @@ def raise_all(problems: Iterable[str], title: str) -> None:
 
 
 @lru_cache(maxsize=4)
-def _checked(path: Path, _signature: tuple) -> Folder:
+def _checked(path: Path, _signature: tuple[Any, ...]) -> Folder:
     problems: list[str] = []
     meta = _read(path / "meta.json", _load_json, problems)
     index = _read(path / "index.csv", _load_csv, problems)

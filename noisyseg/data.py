@@ -21,7 +21,6 @@ from numpy import ndarray
 from noisyseg import checks
 from noisyseg.paths import data_root
 from noisyseg.subsets import Array, Rows, TrainingView, index_table, parse_labelling, ranks, take
-from noisyseg.subsets import collate as collate
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +163,7 @@ class SegmentationDataset:
 
 
 @lru_cache(maxsize=64)
-def _checksum(path: Path, _signature: tuple) -> str:
+def _checksum(path: Path, _signature: tuple[Any, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -78,7 +78,7 @@ def predict_volume(
     if patch is None:
         values = forward(image)
     else:
-        from monai.inferers import sliding_window_inference
+        from monai.inferers.utils import sliding_window_inference
 
         found = sliding_window_inference(image, patch, batch_size, forward, overlap, "gaussian")
         values = cast(Tensor, found)

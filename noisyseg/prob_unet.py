@@ -6,7 +6,7 @@ are those of its authors' public code: 6 latent dimensions, 2 convolutions after
 injection, KL weight 5 against a cross-entropy summed over pixels. Knows no optimiser.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
         )
         self.out = nn.Linear(widths[-1], 2 * LATENT)
 
-    def forward(self, x: Float[Tensor, "batch channel *space"]) -> Independent:
+    def forward(self, x: Float[Tensor, "batch channel *space"]) -> "Independent[Any]":
         """Distribution over (batch, LATENT)."""
         mean, log_scale = self.out(self.down(x).flatten(2).mean(2)).float().chunk(2, 1)
         return Independent(Normal(mean, log_scale.clamp(-8, 8).exp()), 1)
@@ -47,7 +47,7 @@ class Latent(NamedTuple):
     model: "ProbUNet"
     image: Tensor
     features: Tensor
-    prior: Independent
+    prior: "Independent[Any]"
 
     def loss(self, labels: Int[Tensor, "batch annotator *space"]) -> Float[Tensor, ""]:
         """Negative evidence lower bound a pixel, of one label an image, drawn at random.

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from noisyseg import dominant, fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
 from noisyseg.confusion import Confusion
-from noisyseg.data import SegmentationDataset, TrainingView
+from noisyseg.data import SegmentationDataset
 from noisyseg.methods import METHODS
 from noisyseg.simulate import simulate_labels
+from noisyseg.subsets import TrainingView
 
 Objective = Callable[[models.Prediction, dict[str, Tensor], int], Tensor]
 

@@ -46,7 +46,11 @@ def noisy(annotators: Iterable[str], degree: float) -> tuple[str, ...]:
 
 
 def _study(
-    experiment: str, profile: str, methods: Iterable[str], seeds: Iterable[int], **grid: Iterable
+    experiment: str,
+    profile: str,
+    methods: Iterable[str],
+    seeds: Iterable[int],
+    **grid: Iterable[Any],
 ) -> Iterator[ExperimentConfig]:
     """Every combination of methods, seeds and the fields of `grid`."""
     fixed = {"dataset": "mnist"} | SIZES.get(profile, {})

@@ -89,7 +89,7 @@ def split_by_case(case_ids: Sequence[Any]) -> list[str]:
     return [parts.get(case, "train") for case in names]
 
 
-class TrainingView(Dataset):
+class TrainingView(Dataset[dict[str, Tensor]]):
     """What training sees, and no more: there is no truth in it, by construction.
 
     Items are `image` float32 (channel, *space), `labels` int64 (annotator, *space), `index`

@@ -21,12 +21,14 @@ from tqdm.auto import tqdm
 
 from noisyseg import diagnostics, fusion, recipes, results
 from noisyseg.config import ExperimentConfig
-from noisyseg.data import SegmentationDataset, TrainingView, collate, load_dataset
+from noisyseg.data import SegmentationDataset, load_dataset
 from noisyseg.methods import METHODS
 from noisyseg.scorecard import Scorecard
+from noisyseg.subsets import TrainingView, collate
 
 EVALUATION_BATCH = 250
 EXHIBITS = 8
+Batches = DataLoader[dict[str, Tensor]]
 OnEpoch = Callable[[dict[str, float]], bool | None]
 
 
@@ -105,7 +107,7 @@ def _provenance(
     }
 
 
-def _loader(view: TrainingView, cfg: ExperimentConfig, epoch: int | None = None) -> DataLoader:
+def _loader(view: TrainingView, cfg: ExperimentConfig, epoch: int | None = None) -> Batches:
     """Batches of `view`; shuffled by (seed, epoch) alone, so that a resumed run sees the same."""
     if epoch is None:
         return DataLoader(view, batch_size=EVALUATION_BATCH, collate_fn=collate)
@@ -179,7 +181,7 @@ def _schedule(optimiser: Any, cfg: ExperimentConfig, steps: int) -> Any:
 
 
 def _save_checkpoint(
-    path: Path, model: nn.Module, optimiser: Any, schedule: Any, history: list
+    path: Path, model: nn.Module, optimiser: Any, schedule: Any, history: list[dict[str, float]]
 ) -> None:
     state = {
         "model": model.state_dict(),

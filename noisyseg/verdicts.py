@@ -164,7 +164,12 @@ def _dice(data: pd.DataFrame, **where: object) -> pd.Series:
 
 
 def _row(
-    claim: str, paper: str, differences: pd.Series, data: pd.DataFrame, kept: bool, reasons: tuple
+    claim: str,
+    paper: str,
+    differences: pd.Series,
+    data: pd.DataFrame,
+    kept: bool,
+    reasons: tuple[str, ...],
 ) -> dict[str, str]:
     low, high = interval(values := differences.dropna().to_numpy())
     return {

@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, Subset
 
 import noisyseg as ns
 from noisyseg import checks, data
-from noisyseg.data import collate, parse_labelling
-from noisyseg.subsets import split_by_case
+from noisyseg.subsets import collate, parse_labelling, split_by_case
 
 SPLIT = ["train", "val", "test", "train", "train", "test", "val", "train", "train", "test"]
 CLASSES = ["background", "object"]

@@ -208,3 +208,22 @@ def test_a_run_keeps_one_row_an_image(tiny_folder):
     assert run.images.dice.mean() == pytest.approx(run.value("dice"), abs=1e-4)
     assert run.images.ged.mean() == pytest.approx(run.value("ged"), abs=1e-4)
     assert run.images.predicted_agreement.between(0, 1).all()
+
+
+def test_a_data_set_without_a_truth_trains_and_is_scored_by_its_labels(tiny_folder, tmp_path):
+    whole = ns.load_dataset(tiny_folder)
+    bare = ns.write_prepared(
+        tmp_path / "bare", whole.read_images(), whole.read_labels().astype(np.int8), None,
+        split=whole.split_of.tolist(), classes=list(whole.classes),
+        annotators=list(whole.annotators), origin="simulated",
+    )  # fmt: skip
+    cfg = ns.ExperimentConfig.preset(
+        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=1, width=4, depth=2
+    )
+    with_truth, without = ns.run(cfg), ns.run(cfg.replace(dataset=str(bare)))
+    weights = (r.model().state_dict() for r in (with_truth, without))
+    assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
+    assert set(without.metrics.metric) == {"ged", "ece"}
+    shared = with_truth.metrics[with_truth.metrics.metric.isin(["ged", "ece"])]
+    assert np.allclose(shared.value, without.metrics.value)
+    assert "truth" not in without.exhibits and "dice" not in without.images
