@@ -91,8 +91,12 @@ def _is_nifti(file: Path) -> bool:
 
 def _read_nifti(file: Path) -> "Volume":
     # Here and not above: pictures are read where nibabel is not installed.
-    from data_prep.volumes import read_volume
-
+    try:
+        from data_prep.volumes import read_volume
+    except ModuleNotFoundError as error:
+        raise OSError(
+            f"{file}: NIfTI needs {error.name}; pip install 'noisyseg[medical]'"
+        ) from error
     return read_volume(file)
 
 

@@ -111,3 +111,22 @@ def test_the_own_data_command_runs_outside_the_checkout(elsewhere):
 def test_embedded_data_come_along(elsewhere):
     out = outside(elsewhere, "-m", "data_prep.examples", "nifti", "--out", elsewhere[0] / "nodules")
     assert "reader4" in out
+
+
+REPORT = "from noisyseg import report; report.main(['--data', {data!r}, '--out', {out!r}])"
+REMEDIES = {
+    "nibabel": (REPORT, "NIfTI needs nibabel; pip install 'noisyseg[medical]'"),
+    "ipywidgets": ("import noisyseg.widgets", "pip install 'noisyseg[notebooks]'"),
+}
+
+
+@pytest.mark.parametrize("missing", REMEDIES)
+def test_what_is_missing_is_named_with_the_remedy(tmp_path, missing):
+    code, remedy = REMEDIES[missing]
+    for name in ("images", "anna"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "a.nii.gz").write_bytes(b"")
+    told = code.format(data=str(tmp_path / "mine"), out=str(tmp_path / "out"))
+    hidden = f"import sys; sys.modules[{missing!r}] = None; {told}"
+    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
+    assert done.returncode == 1 and remedy in done.stderr.splitlines()[-1]

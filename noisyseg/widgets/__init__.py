@@ -3,6 +3,13 @@
 None of them trains on its own accord; `small_training` does when its button is pressed.
 """
 
+try:
+    import ipywidgets as _ipywidgets  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "the explorers need ipywidgets; pip install 'noisyseg[notebooks]'", name=error.name
+    ) from error
+
 from noisyseg.widgets.explorer import confusion_explorer
 from noisyseg.widgets.landscape import pixel_landscape
 from noisyseg.widgets.skills import annotator_panel
