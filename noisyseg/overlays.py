@@ -95,7 +95,7 @@ def outlines(axis: Axes, masks: Mapping[str, Float[ndarray, "h w"]], legend: boo
             axis.contour(mask, [0.5], colors=colour, linewidths=1.1)
         axis.plot([], [], color=colour, label=name if mask.max() > 0.5 else f"{name}: nothing")
     if legend:
-        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.02), fontsize=6, ncols=2, frameon=False,
+        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=6, ncols=2, frameon=False,
                     handlelength=1, columnspacing=0.8)  # fmt: skip
 
 
