@@ -5,7 +5,6 @@ any matrices with that mean trace can have (entries on a grid of 17 values), so 
 descent lies below its point of the map, up to that grid.
 """
 
-import io
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy import ndarray
 
 from noisyseg import losses
 from noisyseg.confusion import PixelConfusion
-from noisyseg.widgets.parts import Explorer, drawing, reacts, slider
+from noisyseg.widgets.parts import Explorer, drawing, drawn, reacts, slider
 
 GRID = np.linspace(0, 1, 17)  # values of every entry of the matrices
 BELIEFS = np.linspace(0.01, 0.99, 41)  # values of p(class 1)
@@ -149,9 +148,7 @@ class PixelLandscape(Explorer):
         setting = self.setting()
         self.values, self.path = landscape(setting), descend(setting)
         self.figure = draw(setting, self.values, self.path)
-        file = io.BytesIO()
-        self.figure.savefig(file, format="png", dpi=90)
-        self.picture.value = file.getvalue()
+        self.picture.value = drawn(self.figure)
         return verdict(setting, self.path, self.values)
 
     def still(self) -> Figure:

@@ -69,9 +69,7 @@ class Explorer(VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is not None:
-            file = io.BytesIO()
-            self.still().savefig(file, format="png", dpi=80, bbox_inches="tight")
-            bundle["image/png"] = base64.b64encode(file.getvalue()).decode()
+            bundle["image/png"] = base64.b64encode(drawn(self.still())).decode()
         return bundle
 
 
@@ -119,6 +117,13 @@ class Picture(VBox):
         self.image.value = png(self.pixels)
         if caption is not None:
             self.label(caption)
+
+
+def drawn(figure: Figure) -> bytes:
+    """A figure as a PNG file, with what hangs over its rim."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=80, bbox_inches="tight")
+    return file.getvalue()
 
 
 def png(pixels: ndarray) -> bytes:

@@ -4,8 +4,6 @@ Chooses annotator, class and label by controls; numbers come from `annotators`, 
 `portraits`.
 """
 
-import io
-
 import numpy as np
 from ipywidgets import HTML
 from matplotlib.figure import Figure
@@ -13,7 +11,7 @@ from matplotlib.figure import Figure
 from noisyseg import overlays, plotting, portraits
 from noisyseg.annotators import Estimate, estimate, report_of_estimate, sentences
 from noisyseg.results import Run
-from noisyseg.widgets.parts import Explorer, drawing, dropdown, reacts, row, slider
+from noisyseg.widgets.parts import Explorer, drawing, drawn, dropdown, reacts, row, slider
 
 
 class AnnotatorPanel(Explorer):
@@ -34,7 +32,7 @@ class AnnotatorPanel(Explorer):
             f"Annotators of {found.data.name}", [self.annotator, self.klass],
             [self.words, row([self.chart, self.portrait]), self.label, self.sheet],
         )  # fmt: skip
-        self.chart.value = _png(portraits.skill_chart(self.report.skills))
+        self.chart.value = drawn(portraits.skill_chart(self.report.skills))
         for control in (self.annotator, self.klass):
             control.observe(self.update, names="value")
         self.label.observe(self.turn, names="value")
@@ -54,7 +52,7 @@ class AnnotatorPanel(Explorer):
             f"{100 * found.sensitivity_high:.0f} %), Dice {100 * found.dice:.0f} % with the "
             f"estimate<ul>{items}</ul>"
         )
-        self.portrait.value = _png(self._portrait())
+        self.portrait.value = drawn(self._portrait())
         return f"{name}, {self.klass.value}"
 
     def _portrait(self) -> Figure:
@@ -81,18 +79,12 @@ class AnnotatorPanel(Explorer):
         portraits.outline(right, self.labels[n, r], overlays.ANNOTATOR_COLOURS[0])
         right.set_title(f"{name} (yellow), estimate (pink)", fontsize=8)
         left.set_title(str(image)[-28:], fontsize=8)
-        self.sheet.value = _png(figure)
+        self.sheet.value = drawn(figure)
         return f"{self.label.value} of {self.label.max}: {image}, {line.text.item()}"
 
     def still(self) -> Figure:
         """The skill chart of all annotators."""
         return portraits.skill_chart(self.report.skills)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=80)
-    return file.getvalue()
 
 
 def annotator_panel(run_or_estimate: Run | Estimate, resamples: int = 1000) -> AnnotatorPanel:

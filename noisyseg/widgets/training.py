@@ -5,7 +5,6 @@ the same settings again load at once, a training that was stopped goes on. Only 
 widgets are changed from that thread.
 """
 
-import io
 import threading
 import time
 import warnings
@@ -22,7 +21,7 @@ from noisyseg.methods import METHODS
 from noisyseg.results import Run
 from noisyseg.studies import ANNOTATOR_SETS
 from noisyseg.train import SwapWarning, TrainingStopped, run
-from noisyseg.widgets.parts import Explorer, Picture, drawing, dropdown, row, slider
+from noisyseg.widgets.parts import Explorer, Picture, drawing, drawn, dropdown, row, slider
 
 CHOICES = ("dominant", "trace", "no_trace", "global_cm", "mode", "mean", "staple", "clean")
 WITH_WEIGHT = ("dominant", "trace", "global_cm")
@@ -62,7 +61,7 @@ class SmallTraining(Explorer):
         self.start.on_click(self.train)
         self.end.on_click(self.stop)
         self._shine("off")
-        self.curve.value = _png(self.still())
+        self.curve.value = drawn(self.still())
         self.say("nothing is trained before you press Train")
 
     def config(self) -> ExperimentConfig:
@@ -110,7 +109,7 @@ class SmallTraining(Explorer):
 
     def _after_epoch(self, epoch: dict[str, float]) -> bool:
         self.history.append(epoch)
-        self.curve.value = _png(self.still())
+        self.curve.value = drawn(self.still())
         number, total = int(epoch["epoch"]), self.epochs.value
         if "class_margin" in epoch and 2 * number >= total:
             self._watch(epoch, self.method.value)
@@ -139,7 +138,7 @@ class SmallTraining(Explorer):
             self._watch(history.iloc[-1].to_dict(), cfg.method)
         if not self.history:  # loaded, not trained
             self.history = history.to_dict("records")
-            self.curve.value = _png(self.still())
+            self.curve.value = drawn(self.still())
         self.finished[done.path] = done
         self.table.value = self.results().to_html(index=False, border=0)
         self._show_digits()
@@ -189,12 +188,6 @@ def _row_of(done: Run) -> dict[str, Any]:
         "CM error": f"{errors.iloc[0]:.3f}" if len(errors) else "",
         "seconds": done.provenance["wall_seconds"],
     }
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=80)
-    return file.getvalue()
 
 
 def small_training(seed: int = 0) -> SmallTraining:
