@@ -39,7 +39,7 @@ def skill_chart(skills: pd.DataFrame) -> Figure:
         axis.set(xlim=(-2, 102), xlabel=COLUMNS[column], yticks=range(len(names)))
         axis.set_yticklabels(names)
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
-    figure.axes[0].invert_yaxis()
+    figure.axes[0].set_ylim(len(names) - 0.5, -0.5)
     if len(classes) > 1:
         figure.axes[0].legend(fontsize=7)
     return figure

@@ -83,8 +83,10 @@ class AnnotatorPanel(Explorer):
         return f"{self.label.value} of {self.label.max}: {image}, {line.text.item()}"
 
     def still(self) -> Figure:
-        """The skill chart of all annotators."""
-        return portraits.skill_chart(self.report.skills)
+        """Where each annotator errs about the chosen class."""
+        klass = self.found.data.classes.index(self.klass.value)
+        names = self.found.data.annotators
+        return portraits.bias_portrait(self.found.truth, self.labels, names, klass)
 
 
 def annotator_panel(run_or_estimate: Run | Estimate, resamples: int = 1000) -> AnnotatorPanel:

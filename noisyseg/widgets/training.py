@@ -170,6 +170,8 @@ class SmallTraining(Explorer):
         axis.set(xlabel="epoch", ylabel="nats a pixel", xlim=(0.5, self.epochs.value + 0.5))
         if len(table):
             axis.legend(fontsize=8)
+        else:
+            axis.text(0.5, 0.5, "no training yet", ha="center", transform=axis.transAxes)
         return figure
 
 
