@@ -17,9 +17,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from data_prep import folders
+from data_prep.cases import Unusable
 from data_prep.pictures import read_image
 from data_prep.plans import Plan, plan_folders
 from data_prep.slicing import normalised
+from data_prep.survey import Entry
 from noisyseg.overlays import CLASS_COLOURS
 from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.results import Run, replacing
@@ -40,14 +42,19 @@ def plan_of(source: Path) -> Plan:
     if not images or not annotators:
         there = ", ".join(p.name for p in found) or "no folder"
         raise ValueError(f"{source} holds {there}; {LAYOUT}")
-    return plan_folders(images, annotators, truth)
+    plan = plan_folders(images, annotators, truth)
+    lacking = sum(entry.truth is None for entry in plan.entries)
+    if truth is None or not lacking:
+        return plan
+    # A reference is for the last table only; it must not decide which images are learned from.
+    note = f"{truth}: lacks {lacking} of {len(plan.entries)} images, so no reference is used"
+    return plan_folders(images, annotators)._replace(remarks=(note,))
 
 
-def prepare_own(source: Path, out: Path, force: bool = False) -> list[str]:
+def prepare_own(source: Path, out: Path, origin: str = "real") -> list[str]:
     """Write the prepared folder `out` of a raw folder; returns what the files were taken for."""
-    result = folders.prepare(out, plan_of(source), size="largest", force=force,
-                             name=source.name, origin="real")  # fmt: skip
-    return [str(result.report), *result.notes]
+    result = folders.prepare(out, plan_of(source), size="largest", name=source.name, origin=origin)
+    return [line.replace(str(out), out.name) for line in (str(result.report), *result.notes)]
 
 
 def predict_own(run: Run, source: Path, out: Path) -> int:
@@ -55,25 +62,36 @@ def predict_own(run: Run, source: Path, out: Path) -> int:
 
     NIfTI for NIfTI, on the grid and with the affine of the image; else PNG: class maps with
     their class indices as palette indices, uncertainty as grey (255 = largest). Files already
-    there are left alone. Returns the number of images.
+    there are left alone; an image that cannot be used is passed over. Returns their number.
     """
     model, names = run.model(), run.provenance["shape"]["annotators"]
-    entries = plan_of(source).entries
+    entries, written = plan_of(source).entries, 0
     for entry in tqdm(entries, desc="predictions", disable=None, leave=False):
         # The last file of an image is written last, so it tells whether all are there.
-        first = entry.images[0]
-        assert first is not None
+        first = next(file for file in entry.images if file is not None)
         folder, suffix = out / entry.name, ".nii.gz" if _volume(first) else ".png"
         if (folder / f"uncertainty{suffix}").exists():
+            written += 1
             continue
-        channels = np.concatenate([read_image(f).array for f in entry.images if f is not None])
-        pixels = normalised(channels, "zscore", first)
+        try:
+            pixels = _pixels(entry, first)
+        except Unusable:  # left out of the prepared folder as well, and named in its notes
+            continue
         flat = pixels if pixels.ndim == 4 else pixels[:, None]
         found = predict_volume(model, flat, axis=0)
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in _arrays(found, names):
             _write(folder / f"{name}{suffix}", array, first)
-    return len(entries)
+        written += 1
+    return written
+
+
+def _pixels(entry: Entry, first: Path) -> Float[ndarray, "channel *space"]:
+    """The channels of one image as the network saw them; Unusable where it saw none."""
+    if None in entry.images:
+        raise Unusable(f"{first}: a channel of {entry.name} is missing; add its file")
+    channels = np.concatenate([read_image(f).array for f in entry.images if f is not None])
+    return normalised(channels, "zscore", first)
 
 
 def _volume(file: Path) -> bool:

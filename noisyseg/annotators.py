@@ -141,6 +141,8 @@ def _relabel(
         if not excess[n, r] > 0:
             break
         text = f"Dice {dice[n, r]:.2f} with the estimate (usual: {usual_dice[r]:.2f})"
+        if surprise is not None:
+            text += f", {excess[n, r]:.2f} nats a pixel less likely than usual"
         value = float(measure[n, r])
         rows.append((image_ids[n], annotators[r], value, float(dice[n, r]), text))
     return pd.DataFrame(rows, columns=["image_id", "annotator", "surprise", "dice", "text"])

@@ -4,7 +4,7 @@ Shows a finished run, its estimate and its tables; computes no statistic of its 
 no file.
 """
 
-import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -43,9 +43,9 @@ def about(done: Run, found: Estimate) -> list[str]:
         ),
         page.table(pd.DataFrame(rows)),
         page.paragraph(
-            f"noisyseg, torch {versions['torch']}, Python {platform.python_version()}, trained in "
-            f"{done.provenance['wall_seconds']:.0f} s on {done.provenance['device']}; run "
-            f"{done.path.name}.",
+            f"noisyseg {version('noisyseg')}, torch {versions['torch']}, Python "
+            f"{versions['python']}, trained in {done.provenance['wall_seconds']:.0f} s on "
+            f"{done.provenance['device']}; run {done.path.name}.",
             "note",
         ),
     ]

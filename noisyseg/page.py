@@ -60,7 +60,7 @@ def items(texts: Iterable[str]) -> str:
 
 def table(values: pd.DataFrame) -> str:
     """A table of ready texts and numbers, without its index; wide ones scroll."""
-    return f'<div class="wide">{values.to_html(index=False, border=0)}</div>'
+    return f'<div class="wide" tabindex="0">{values.to_html(index=False, border=0)}</div>'
 
 
 def picture(figure: Figure, alt: str, caption: str = "", dpi: int = 110) -> str:

@@ -8,8 +8,10 @@ means not labelled). The second call loads what is done. No truth is needed.
 """
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 
 from noisyseg import chapters, page
 from noisyseg.annotators import estimate, report_of_estimate
+from noisyseg.checks import ORIGINS
 from noisyseg.config import ExperimentConfig
 from noisyseg.data import load_dataset
 from noisyseg.methods import METHODS
@@ -34,6 +37,7 @@ def build(
     method: str = "dominant",
     steps: int = STEPS,
     seed: int = 0,
+    origin: str = "real",
     resamples: int = 1000,
     progress: bool = False,
 ) -> Path:
@@ -46,9 +50,16 @@ def build(
     if METHODS.get(method) is None or METHODS[method].loss == "none" or method == "oracle":
         allowed = [m for m in METHODS if METHODS[m].loss != "none" and m != "oracle"]
         raise ValueError(f"unknown method {method!r} for a report; allowed: {', '.join(allowed)}")
+    if method == "clean":
+        raise ValueError("method clean learns from the truth; a report uses labels alone")
+    if steps < 1:
+        raise ValueError(f"steps {steps}: give a number of at least 1")
     source = _source(data)
-    _claim(out, {"data": str(source), "method": method, "steps": steps, "seed": seed})
-    raw, prepared = prepared_folder(source, out)
+    if source in out.parents or source == out:
+        raise ValueError(f"{out} lies inside --data {source}; give --out a folder elsewhere")
+    asked = {"data": str(source), "method": method, "steps": steps, "seed": seed}
+    _claim(out, asked | {"origin": origin, "files": _checksum(source)})
+    raw, prepared = prepared_folder(source, out, origin)
     done = run(own_config(prepared, method, steps, seed, progress))
     if raw:
         write_predictions(done, source, out / "predictions")
@@ -63,14 +74,33 @@ def _source(data: str | Path) -> Path:
     return load_dataset(data).path
 
 
+def _checksum(source: Path) -> str:
+    """sha256 (hex) over names and contents of all files below `source`."""
+    total = hashlib.sha256()
+    for file in sorted(p for p in source.rglob("*") if p.is_file()):
+        with open(file, "rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        total.update(f"{file.relative_to(source)}:{found}\n".encode())
+    return total.hexdigest()
+
+
 def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Make `out` this report's, or find that it is; FileExistsError for anything else."""
+    """Make `out` this report's, or find that it is; FileExistsError for anything else.
+
+    A call that failed before there was a report leaves nothing that binds the next one.
+    """
     file = out / "settings.json"
     if file.exists():
-        if (made := json.loads(file.read_text("utf-8"))) != settings:
+        if (made := json.loads(file.read_text("utf-8"))) == settings:
+            return
+        if (out / "report.html").exists():
+            other = [name for name in settings if made.get(name) != settings[name]]
             raise FileExistsError(
-                f"{out} holds the report of other settings ({made}); give another --out"
+                f"{out} holds the report of other {', '.join(other)}; give another --out"
             )
+        for part in ("prepared", "predictions"):
+            shutil.rmtree(out / part, ignore_errors=True)
+        write_json(file, settings)
     elif out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} holds something else; give another --out, or empty it")
     else:
@@ -78,7 +108,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_json(file, settings)
 
 
-def prepared_folder(source: Path, out: Path) -> tuple[bool, Path]:
+def prepared_folder(source: Path, out: Path, origin: str = "real") -> tuple[bool, Path]:
     """Whether `source` is raw, and its prepared folder; `out`/prepared, made where needed.
 
     Raises ValueError naming the layout that was expected, or the file that does not fit.
@@ -91,7 +121,7 @@ def prepared_folder(source: Path, out: Path) -> tuple[bool, Path]:
     prepared = out / "prepared"
     if not (prepared / "meta.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        notes = "\n".join(prepare_own(source, prepared))
+        notes = "\n".join(prepare_own(source, prepared, origin))
         with replacing(out / "notes.txt") as part:
             part.write_text(notes, "utf-8")
     return True, prepared
@@ -152,11 +182,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--method", default="dominant", help="a method that trains (default: dominant)")
     add("--steps", type=int, default=STEPS, help=f"of the optimiser (default: {STEPS})")
     add("--seed", type=int, default=0)
+    add("--origin", choices=ORIGINS, default="real", help="of raw pixels (default: real)")
     args = parser.parse_args(arguments)
     os.environ.setdefault("NOISYSEG_RUNS", str(args.out.expanduser().absolute() / "runs"))
     try:
         file = build(
-            args.data, args.out, method=args.method, steps=args.steps, seed=args.seed, progress=True
+            args.data,
+            args.out,
+            method=args.method,
+            steps=args.steps,
+            seed=args.seed,
+            origin=args.origin,
+            progress=True,
         )
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error

@@ -230,7 +230,7 @@ def test_the_library_is_thin():
     upstairs = ("annotators", "biases", "portraits", "page", "chapters", "report")
     played = {p for p in LIBRARY if p.parent.name == "widgets" or p.stem in upstairs}
     assert sum(map(lines_of_code, set(LIBRARY) - played)) < 3700
-    assert sum(map(lines_of_code, played)) < 1700, "explorers and the report"
+    assert sum(map(lines_of_code, played)) < 1750, "explorers and the report"
 
 
 def test_functions_are_short():

@@ -169,8 +169,36 @@ def test_out_holds_something_else_or_another_report(tiny_folder, tmp_path, capsy
     assert "holds something else; give another --out" in text
     (out / "thesis.txt").unlink()
     (out / "settings.json").write_text(json.dumps({"data": "elsewhere"}))
+    (out / "report.html").write_text("x")
     text = message(capsys, "--data", tiny_folder, "--out", out)
-    assert "report of other settings" in text and "elsewhere" in text
+    assert "report of other data, method, steps" in text and "give another --out" in text
+
+
+def test_changed_masks_never_return_the_old_page(tmp_path, capsys):
+    examples.write_png(tmp_path / "mine", images=20)
+    report.build(tmp_path / "mine", tmp_path / "out", steps=4, resamples=20)
+    file = tmp_path / "mine" / "anna" / "digit003.png"
+    Image.fromarray(255 - np.array(Image.open(file))).save(file)
+    text = message(capsys, "--data", tmp_path / "mine", "--out", tmp_path / "out", "--steps", 4)
+    assert "report of other files" in text
+
+
+def test_a_first_call_that_failed_binds_nobody(tmp_path, monkeypatch):
+    examples.write_png(tmp_path / "mine", images=20)
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "run", lambda cfg: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            report.build(tmp_path / "mine", tmp_path / "out", steps=4)
+    page = report.build(tmp_path / "mine", tmp_path / "out", steps=6, resamples=20)
+    assert "simulated" not in page.read_text("utf-8")
+
+
+def test_origin_is_what_was_said(tmp_path):
+    examples.write_png(tmp_path / "mine", images=20)
+    page = report.build(
+        tmp_path / "mine", tmp_path / "out", steps=4, resamples=20, origin="simulated"
+    )
+    assert "data: simulated" in page.read_text("utf-8")
 
 
 def test_a_page_of_any_finished_run(tiny_folder, tmp_path):
@@ -182,3 +210,70 @@ def test_a_page_of_any_finished_run(tiny_folder, tmp_path):
     copied = Run(read_config(tmp_path / "copy"), tmp_path / "copy", done.build)
     text = " ".join(read(report.report_page(copied, tmp_path, 50).read_text("utf-8")).text)
     assert "Network on majority labels" in text and "nothing to watch" in text
+
+
+def test_images_that_were_left_out_do_not_stop_the_predictions(tmp_path):
+    mine = tmp_path / "mine"
+    examples.write_png(mine, images=24)
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(mine / "images" / "digit003.png")
+    (mine / "images" / "digit005.png").write_bytes(b"no picture")
+    page = report.build(mine, tmp_path / "out", steps=4, resamples=20)
+    text = " ".join(read(page.read_text("utf-8")).text)
+    assert "2 cases left out" in text and "digit003" in text and "digit005" in text
+    there = {p.name for p in (tmp_path / "out" / "predictions").iterdir()}
+    assert there == {f"digit{n:03d}" for n in range(24)} - {"digit003", "digit005"}
+
+
+def test_a_missing_channel_leaves_out_that_image_only(tmp_path):
+    mine = tmp_path / "mine"
+    examples.write_png(mine, images=24)
+    shutil.copytree(mine / "images", mine / "images_t2")
+    (mine / "images").rename(mine / "images_t1")
+    (mine / "images_t1" / "digit009.png").unlink()
+    page = report.build(mine, tmp_path / "out", steps=4, resamples=20)
+    assert "23 images of 23 cases" in page.read_text("utf-8")
+    assert not (tmp_path / "out" / "predictions" / "digit009").exists()
+
+
+def test_a_reference_for_some_images_does_not_choose_what_is_learned_from(tmp_path):
+    mine = tmp_path / "mine"
+    examples.write_png(mine, images=24)
+    (mine / "truth").mkdir()
+    shutil.copy(mine / "anna" / "digit000.png", mine / "truth" / "digit000.png")
+    page = report.build(mine, tmp_path / "out", steps=4, resamples=20).read_text("utf-8")
+    assert "24 images of 24 cases" in page and "lacks 23 of 24 images" in page
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "PIR", "SRA"])
+def test_predictions_lie_voxel_by_voxel_where_the_masks_lie(tmp_path, code):
+    """A bright L on noise is learned to the voxel; a mirrored answer would score below 0.8."""
+    rng = np.random.default_rng(0)
+    target = nib.orientations.axcodes2ornt(code)
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), target)
+    affine = nib.affines.from_matvec(np.diag([1.0, 1.2, 3.0]), [5.0, -7.0, 11.0])
+    for k in range(6):
+        mask = np.zeros((24, 20, 5), np.uint8)
+        for z in range(5):
+            x, y = rng.integers(2, 8), rng.integers(2, 6)
+            mask[x : x + 9, y : y + 5, z] = mask[x : x + 3, y : y + 11, z] = 1
+        image = (rng.normal(0, 0.3, mask.shape) + 3 * mask).astype(np.float32)
+        for folder, array in {"images": image, "anna": mask, "ben": mask}.items():
+            file = tmp_path / "mine" / folder / f"c{k}.nii.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nib.Nifti1Image(array, affine).as_reoriented(turn).to_filename(file)
+    report.build(tmp_path / "mine", tmp_path / "out", steps=100, resamples=10)
+    for k in range(6):
+        wrote = np.asarray(nib.load(tmp_path / "mine" / "anna" / f"c{k}.nii.gz").dataobj) > 0
+        file = tmp_path / "out" / "predictions" / f"c{k}" / "truth.nii.gz"
+        found = np.asarray(nib.load(file).dataobj) > 0
+        assert 2 * (wrote & found).sum() / (wrote.sum() + found.sum()) > 0.95
+
+
+def test_steps_clean_and_out_inside_data_are_refused_before_anything_is_written(tmp_path, capsys):
+    examples.write_png(tmp_path / "mine", images=6)
+    inside, out = tmp_path / "mine" / "report", tmp_path / "out"
+    mine = ("--data", tmp_path / "mine")
+    assert "lies inside" in message(capsys, *mine, "--out", inside)
+    assert "at least 1" in message(capsys, *mine, "--out", out, "--steps", 0)
+    assert "labels alone" in message(capsys, *mine, "--out", out, "--method", "clean")
+    assert not inside.exists() and not out.exists()
