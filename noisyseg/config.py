@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from noisyseg.methods import METHODS
 
@@ -38,18 +38,21 @@ PROFILES: dict[str, dict[str, Any]] = {
     "reduced": dict(
         n_train=2400, n_val=500, n_test=2000, width=12, epochs=18, batch_size=32, learning_rate=2e-3
     ),
-    "full": dict(epochs=30, batch_size=256, learning_rate=2e-3),
-    "paper": dict(learning_rate=1e-4, flip=True, schedule="constant"),
+    "full": dict(epochs=30, batch_size=256, learning_rate=2e-3, activation="prelu"),
+    "paper": dict(learning_rate=1e-4, flip=True, schedule="constant", activation="prelu"),
 }
 # Slices are larger than digits, and their objects small: fewer of them, in smaller batches at a
 # higher rate, so that a run has the steps it needs and takes two to five minutes on one core.
-_ALL = dict(n_train=None, n_val=None, n_test=None, learning_rate=5e-3)
-_BRIEF = dict(n_train=48, n_val=16, n_test=24, epochs=4, batch_size=8)
+_ALL: dict[str, Any] = dict(n_train=None, n_val=None, n_test=None, learning_rate=5e-3)
+_BRIEF: dict[str, Any] = dict(n_train=48, n_val=16, n_test=24, epochs=4, batch_size=8)
+# Of the released code. With "relu" the features of a small object can all be zero, for good, and
+# one training in three found no lesion. Digits and nodules were trained with "relu", and none lost.
+_SMALL = dict(activation="prelu")
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {"ms": _BRIEF, "brats": _BRIEF, "lidc": _BRIEF},
+    "smoke": {"ms": _BRIEF | _SMALL, "brats": _BRIEF | _SMALL, "lidc": _BRIEF},
     "reduced": {
-        "ms": _ALL | dict(epochs=24, batch_size=2),
-        "brats": _ALL | dict(epochs=40, batch_size=4),
+        "ms": _ALL | _SMALL | dict(epochs=12, batch_size=2),
+        "brats": _ALL | _SMALL | dict(epochs=20, batch_size=4),
         "lidc": _ALL | dict(epochs=12, batch_size=8),
     },
 }
@@ -81,6 +84,7 @@ class ExperimentConfig:
     n_test: int | None = None
     width: int = 32
     depth: int = 3
+    activation: Literal["relu", "prelu"] = "relu"  # see SIZES
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -111,6 +115,7 @@ class ExperimentConfig:
         _one_of("schedule", self.schedule, ("one_cycle", "constant"))
         _one_of("dominance_level", self.dominance_level, ("pixel", "class", "support"))
         _one_of("warm_up", self.warm_up, ("none", "hold", "maximise"))
+        _one_of("activation", self.activation, ("relu", "prelu"))
         _one_of("head", self.head, ("method", "pixel", "global", "low_rank"))
         _one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         for name in ("epochs", "batch_size", "width", "depth", "rank"):

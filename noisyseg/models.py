@@ -21,6 +21,7 @@ from noisyseg.confusion import (
 )
 
 Dims = Literal[2, 3]
+Activation = Literal["relu", "prelu"]
 FACTOR_FLOOR = 1e-6  # keeps the factors' logarithms finite where softplus underflows
 
 
@@ -43,18 +44,21 @@ def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: Any) 
     return layer(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
 
 
-def _norm_relu(dims: Dims, channels: int) -> list[nn.Module]:
+def _norm(dims: Dims, channels: int, activation: Activation) -> list[nn.Module]:
     norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
-    return [norm(channels, affine=True), nn.ReLU(inplace=True)]
+    bent = nn.PReLU(channels) if activation == "prelu" else nn.ReLU(inplace=True)
+    return [norm(channels, affine=True), bent]
 
 
-def block(dims: Dims, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def block(
+    dims: Dims, inputs: int, outputs: int, stride: int = 1, activation: Activation = "relu"
+) -> nn.Sequential:
     """Two 3×3 convolutions, each with instance norm; the first one strides."""
     return nn.Sequential(
         conv(dims, inputs, outputs, stride=stride, bias=False),
-        *_norm_relu(dims, outputs),
+        *_norm(dims, outputs, activation),
         conv(dims, outputs, outputs, bias=False),
-        *_norm_relu(dims, outputs),
+        *_norm(dims, outputs, activation),
     )
 
 
@@ -62,22 +66,32 @@ class UNet(nn.Module):
     """U-Net trunk: (batch, channel, *space) -> (batch, width, *space), any image size.
 
     `depth` levels of width, 2·width, 4·width, …; strided convolutions down, linear
-    interpolation up to the size of the skip connection, so odd sizes need no cropping.
+    interpolation up to the size of the skip connection, so odd sizes need no cropping. With
+    "relu" all last features of a small object can be zero at once, and then no gradient reaches
+    them (MS lesions: one seed of three); "prelu", as in the released code, cannot die.
     Raises ValueError when an image is too small for the depth.
     """
 
-    def __init__(self, channels: int, width: int = 32, depth: int = 4, dims: Dims = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int = 32,
+        depth: int = 4,
+        dims: Dims = 2,
+        activation: Activation = "relu",
+    ) -> None:
         super().__init__()
         if dims not in (2, 3):
             raise ValueError(f"dims is {dims}: a U-Net has 2 or 3 spatial dimensions")
         widths = [width * 2**level for level in range(depth)]
-        self.depth, self.dims, self.width = depth, dims, width
+        self.depth, self.dims, self.width, self.activation = depth, dims, width, activation
         self.down = nn.ModuleList(
-            block(dims, a, b, stride=1 if level == 0 else 2)
+            block(dims, a, b, 1 if level == 0 else 2, activation)
             for level, (a, b) in enumerate(zip([channels, *widths], widths, strict=False))
         )
         self.up = nn.ModuleList(
-            block(dims, a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            block(dims, a + b, b, activation=activation)
+            for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
 
     def forward(self, image: Float[Tensor, "batch channel *space"]) -> Tensor:
@@ -136,7 +150,7 @@ class PixelHead(nn.Module):
         self.shape = (annotators, classes, classes)
         self.shared = nn.Sequential(
             conv(trunk.dims, trunk.width, trunk.width, bias=False),
-            *_norm_relu(trunk.dims, trunk.width),
+            *_norm(trunk.dims, trunk.width, trunk.activation),
         )
         self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
         _set_bias(self.out, (init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
@@ -191,7 +205,7 @@ class LowRankHead(nn.Module):
         self.rank, self.classes, self.annotators = rank, classes, annotators
         self.shared = nn.Sequential(
             conv(trunk.dims, trunk.width, trunk.width, bias=False),
-            *_norm_relu(trunk.dims, trunk.width),
+            *_norm(trunk.dims, trunk.width, trunk.activation),
         )
         self.out = conv(trunk.dims, trunk.width, annotators * (2 * classes * rank + 1), kernel=1)
         factor = math.sqrt(

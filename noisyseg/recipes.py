@@ -102,7 +102,8 @@ def build_model(
     known = torch.eye(classes).repeat(annotators, 1, 1) if known is None else known
 
     def trunk_of() -> models.UNet:
-        return models.UNet(shape["channels"], cfg.width, cfg.depth, shape["dims"])
+        sizes = shape["channels"], cfg.width, cfg.depth, shape["dims"]
+        return models.UNet(*sizes, cfg.activation)
 
     def plain() -> models.SegmentationModel:
         return models.SegmentationModel(trunk_of(), classes)

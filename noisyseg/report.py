@@ -146,7 +146,8 @@ def own_config(
     epochs = int(np.clip(round(steps * batch / train), 2, 200))
     return ExperimentConfig.preset(
         "own", "reduced", method, seed, dataset=str(prepared), n_train=None, n_val=None,
-        n_test=None, batch_size=batch, epochs=epochs, learning_rate=4e-3, progress=progress,
+        n_test=None, batch_size=batch, epochs=epochs, learning_rate=4e-3, activation="prelu",
+        progress=progress,
     )  # fmt: skip
 
 

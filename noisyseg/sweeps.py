@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from noisyseg import results, tables
 from noisyseg.config import PROFILES, SEEDS, ExperimentConfig
+from noisyseg.data import load_dataset
 from noisyseg.methods import METHODS
 from noisyseg.studies import STUDIES
 from noisyseg.train import run
@@ -99,6 +100,14 @@ def study_configs(experiment: str, profile: str) -> list[ExperimentConfig]:
     return list(dict.fromkeys(STUDIES[experiment](profile, SEEDS[profile])))
 
 
+def missing(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
+    """Those of `configs` that the exported tables do not hold: what a fresh checkout lacks."""
+    configs = list(configs)
+    held = {k: tables.digests(*k) for k in {(c.experiment, c.profile) for c in configs}}
+    prints = {name: load_dataset(name).fingerprint for name in {c.dataset for c in configs}}
+    return [c for c in configs if c.digest(prints[c.dataset]) not in held[c.experiment, c.profile]]
+
+
 def main() -> None:
     """Command line: train what is missing of a table and export it."""
     parser = argparse.ArgumentParser(
@@ -112,6 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="default: the profile's number")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--missing", action="store_true", help="pass over what the table holds")
     parser.add_argument("--scheduler", help="address of a running Dask scheduler instead")
     args = parser.parse_args()
     if args.experiment in STUDIES:
@@ -120,6 +130,9 @@ def main() -> None:
         configs = table_configs(
             args.experiment, args.profile, args.methods, args.labelling, args.seeds
         )
+    if args.missing and not (configs := missing(configs)):
+        print("nothing is missing")
+        return
     runs = sweep(configs, args.workers, args.scheduler, export=True)
     print(f"{len(runs)} runs exported to {tables.export(runs)}")
 

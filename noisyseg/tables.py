@@ -70,6 +70,12 @@ def export(runs: Iterable[Run]) -> Path:
     return path
 
 
+def digests(experiment: str, profile: str) -> set[str]:
+    """The digests of the runs whose rows the exported table holds; empty where there is none."""
+    path = figures_root() / "source_data" / f"{experiment}.{profile}.csv"
+    return set(read_values(path).digest) if path.exists() else set()
+
+
 def source_data(experiment: str, profile: str | None = None) -> pd.DataFrame:
     """The exported table of `profile`, or of the best profile present (full, reduced, smoke).
 

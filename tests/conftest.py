@@ -24,6 +24,21 @@ def quiet_session(tmp_path_factory):
         yield runs
 
 
+@pytest.fixture
+def measured(record_property):
+    """Call it with a line to print at the end of the session, also where tests run in parallel."""
+    return lambda line: record_property("measured", line)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    lines = [text for r in reports for name, text in r.user_properties if name == "measured"]
+    if lines:
+        terminalreporter.section("measured, with whatever else ran beside it")
+        for line in sorted(set(lines)):
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

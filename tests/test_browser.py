@@ -1,7 +1,7 @@
 """The explorers in JupyterLab and Voila, and the report, in headless Chromium.
 
-Prints each explorer's reaction time, in the kernel and as a reader sees it. Pictures of all go
-to NOISYSEG_SCREENSHOTS, or to pytest's temporary folder.
+Each explorer's reaction time, in the kernel and as a reader sees it, is printed at the end of the
+session. Pictures of all go to NOISYSEG_SCREENSHOTS, or to pytest's temporary folder.
 """
 
 import os
@@ -57,25 +57,25 @@ def kernel_ms(text):
     return re.findall(r"(\d+) ms", text)[-1]
 
 
-def test_playground_in_jupyterlab(lab, browser, pictures):
+def test_playground_in_jupyterlab(lab, browser, pictures, measured):
     with screen(browser, pictures, "playground", height=1500) as page:
         page.open_lab(lab("50_playground.ipynb"))
         page.explorer("Annotators of")  # the last one: all cells have run
         page.page.wait_for_selector("text=the panel knows the five annotators: True")
         for part in (studio, landscape, explorer, training):
-            part(page, pictures)
+            part(page, pictures, measured)
         panel = page.explorer("Annotators of")
         took = page.choose(panel, "annotator", "under")
         text, state = page.status(panel)
         assert state == "ready" and "under" in text
         assert "under" in panel.inner_text()
-        print(f"annotator panel: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
+        measured(f"annotator panel: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
         panel.screenshot(path=pictures / "panel.png")
         warned = page.page.locator(".jp-RenderedText[data-mime-type*=stderr]").all_inner_texts()
         assert all("SwapWarning" in text for text in warned), "the paper's λ swaps, nothing else"
 
 
-def studio(page, pictures):
+def studio(page, pictures, measured):
     frame = page.explorer("Annotator studio")
     images = frame.locator("img")
     before = [images.nth(k).get_attribute("src") for k in range(images.count())]
@@ -84,7 +84,7 @@ def studio(page, pictures):
     assert sum(a != b for a, b in zip(before, after, strict=True)) >= 1
     text, state = page.status(frame)
     assert state == "ready" and "mnist (real)" in text
-    print(f"studio: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
+    measured(f"studio: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
     frame.screenshot(path=pictures / "studio.png")
     for box in frame.locator("input[type=checkbox]").all():
         if box.is_checked() and box.is_enabled():
@@ -95,16 +95,16 @@ def studio(page, pictures):
     frame.locator('.noisyseg-status[data-state="ready"]').wait_for()
 
 
-def landscape(page, pictures):
+def landscape(page, pictures, measured):
     frame = page.explorer("The loss of one pixel")
     took = page.slider(frame, "trace weight λ", 3)
     text, state = page.status(frame)
     assert state == "ready" and "ends at p(class 1)" in text
-    print(f"landscape: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
+    measured(f"landscape: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
     frame.screenshot(path=pictures / "landscape.png")
 
 
-def explorer(page, pictures):
+def explorer(page, pictures, measured):
     frame = page.explorer("Confusion explorer")
     took = page.click_picture(frame, 0.45, 0.6)
     text, state = page.status(frame)
@@ -112,7 +112,7 @@ def explorer(page, pictures):
     row, column = map(int, re.search(r"row (\d+), column (\d+)", text).groups())
     assert 10 <= row <= 22 and 8 <= column <= 18, "the pixel under the mouse"
     assert "good: expected to write" in frame.inner_text()
-    print(f"confusion explorer: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
+    measured(f"confusion explorer: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
     page.slider(frame, "row", 1)
     assert f"row {row + 1}, column {column}" in page.status(frame)[0], "by keyboard as by mouse"
     page.click_picture(frame, 0.3, 0.4, to=(0.6, 0.7))
@@ -121,11 +121,13 @@ def explorer(page, pictures):
     frame.screenshot(path=pictures / "explorer.png")
 
 
-def training(page, pictures):
+def training(page, pictures, measured):
     frame = page.explorer("Small training")
     page.move(frame, "epochs", 14)
     page.changed(frame, frame.locator('button:text-is("Train")').click, until="epoch 2 of")
-    page.changed(frame, frame.locator('button:text-is("Stop")').click, until="stopped after epoch")
+    stop = frame.locator('button:text-is("Stop")').click
+    took = page.changed(frame, stop, until="stopped after epoch")
+    measured(f"small training: {took:.0f} ms on the page from Stop to the stopped training")
     page.move(frame, "epochs", -17)
     page.changed(frame, frame.locator('button:text-is("Train")').click, until="done: foreground")
     assert frame.locator("table.dataframe tbody tr").count() == 1
@@ -167,7 +169,7 @@ def test_keyboard_alone_reaches_and_moves_a_control(lab, browser, pictures):
         assert page.status(frame)[1] == "ready"
 
 
-def test_voila_shows_the_same_explorers(place, browser, pictures):
+def test_voila_shows_the_same_explorers(place, browser, pictures, measured):
     book = new_notebook(cells=[
         new_code_cell("from noisyseg import widgets\nwidgets.annotator_studio()"),
         new_code_cell(
@@ -183,7 +185,7 @@ def test_voila_shows_the_same_explorers(place, browser, pictures):
         frame = page.explorer("Annotator studio")
         took = page.slider(frame, "degree, px", 3)
         assert page.status(frame)[1] == "ready"
-        print(f"studio in Voila: {took:.0f} ms on the page")
+        measured(f"studio in Voila: {took:.0f} ms on the page")
         frame = page.explorer("Confusion explorer")
         page.click_picture(frame, 0.4, 0.6)
         assert "expected to write" in frame.inner_text()

@@ -35,6 +35,7 @@ def test_replacing_the_method_brings_its_settings_and_drops_the_old_ones():
         ({"epochs": 0}, "epochs is 0"),
         ({"trace_weight": -1}, "trace_weight is -1"),
         ({"dominance_level": "image"}, "pixel, class"),
+        ({"activation": "gelu"}, "relu, prelu"),
     ],
 )
 def test_a_wrong_field_or_value_names_what_is_allowed(fields, message):

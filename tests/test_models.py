@@ -89,3 +89,12 @@ def test_separate_networks_average_and_ignore_the_truth():
     expected = torch.stack([m(image).logits.softmax(1) for m in members]).mean(0)
     torch.testing.assert_close(out.logits.softmax(1), expected)
     torch.testing.assert_close(out.confusion.trace(), torch.ones(2, 3, 12, 12))
+
+
+@pytest.mark.parametrize(("activation", "alive"), [("relu", False), ("prelu", True)])
+def test_features_that_are_negative_everywhere_still_learn(activation, alive):
+    trunk = models.UNet(1, 4, 2, activation=activation)
+    with torch.no_grad():
+        trunk.up[-1][-2].bias.fill_(-100.0)  # the last norm, before the last activation
+    trunk(torch.rand(2, 1, 12, 12)).sum().backward()
+    assert bool((trunk.up[-1][0].weight.grad != 0).any()) == alive

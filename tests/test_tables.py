@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import noisyseg as ns
-from noisyseg import tables
+from noisyseg import sweeps, tables
 
 
 @pytest.fixture
@@ -47,6 +47,15 @@ def test_ablations_append_their_columns(tiny_folder, figures):
     data = tables.source_data("ablation_annotators")
     assert list(data.columns) == [*tables.COLUMNS, "n_annotators"]
     assert not data.duplicated([*tables.KEY, "n_annotators", "metric", "class", "annotator"]).any()
+
+
+def test_what_a_table_lacks_is_found_without_its_runs(tiny_folder, figures):
+    cfgs = [r.config for r in runs(tiny_folder)]
+    assert sweeps.missing(cfgs) == cfgs  # no table yet
+    tables.export([ns.run(cfgs[0])])
+    assert sweeps.missing(cfgs) == cfgs[1:]
+    changed = cfgs[0].replace(labelling="one")
+    assert sweeps.missing([changed]) == [changed]
 
 
 def test_training_curves_come_back_by_name(tiny_folder, figures):

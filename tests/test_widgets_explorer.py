@@ -52,7 +52,7 @@ def card(explorer, name):
     return explorer.answer.value.split(f"<b>{name}</b>")[1].split("<p style")[0]
 
 
-def test_a_click_shows_matrix_belief_product_and_label(explorer, runs, tiny_folder):
+def test_a_click_shows_matrix_belief_product_and_label(explorer, runs, tiny_folder, measured):
     click(explorer, 9, 15)
     assert (explorer.row.value, explorer.column.value) == (15, 9)
     probs, confusion = predicted(runs["ours"], tiny_folder, 0)
@@ -65,7 +65,7 @@ def test_a_click_shows_matrix_belief_product_and_label(explorer, runs, tiny_fold
         assert f"object {expected[1]:.2f}" in html
         written = data.classes[data.read_labels()[0, r, 15, 9]]
         assert f"{written} ← written" in html
-    print(f"confusion explorer: {explorer.reaction_ms[-1]:.0f} ms")
+    measured(f"confusion explorer: {explorer.reaction_ms[-1]:.0f} ms")
 
 
 def test_the_true_matrix_is_counted_over_the_image(explorer, tiny_folder):

@@ -94,12 +94,12 @@ def test_words():
     assert verdict(tie, descend(tie), landscape(tie)) == "a tie: neither class is the vote's"
 
 
-def test_sliders_redraw_and_bad_input_is_a_message():
+def test_sliders_redraw_and_bad_input_is_a_message(measured):
     explorer = pixel_landscape()
     before = explorer.picture.value
     explorer.weight.value = 1.0
     assert explorer.picture.value != before and "ends at p(class 1)" in explorer.status.value
-    print(f"landscape: {explorer.reaction_ms[-1]:.0f} ms")
+    measured(f"landscape: {explorer.reaction_ms[-1]:.0f} ms")
     assert explorer.reaction_ms[-1] < 5000
     explorer.ones.value = 8
     assert "8 of 5 annotators cannot have written class 1" in explorer.status.value

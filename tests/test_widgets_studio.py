@@ -28,7 +28,7 @@ def shown(picture):
     return imread(io.BytesIO(picture.image.value))[..., :3]
 
 
-def test_moving_a_degree_changes_mask_matrix_and_dice(studio):
+def test_moving_a_degree_changes_mask_matrix_and_dice(studio, measured):
     before = studio.masks["over"].image.value
     studio.degree["over"].value = 3.4
     assert studio.masks["over"].image.value != before
@@ -41,7 +41,7 @@ def test_moving_a_degree_changes_mask_matrix_and_dice(studio):
     columns = confusion_matrix(label.ravel(), truth.ravel())
     for value in (columns / columns.sum(0)).ravel():
         assert f">{value:.2f}<" in studio.tables["over"].value
-    print(f"studio: {studio.reaction_ms[-1]:.0f} ms")
+    measured(f"studio: {studio.reaction_ms[-1]:.0f} ms")
     assert studio.reaction_ms[-1] < 1000
 
 
@@ -83,7 +83,7 @@ def test_a_missing_data_set_is_a_message_with_the_remedy(studio, tmp_path):
     assert state(studio) == "ready"
 
 
-def test_large_pictures_with_several_classes(tmp_path):
+def test_large_pictures_with_several_classes(tmp_path, measured):
     rng = np.random.default_rng(0)
     truth = np.zeros((6, 192, 192), np.int8)
     truth[:, 60:130, 50:120], truth[:, 80:110, 70:100] = 1, 2
@@ -96,7 +96,7 @@ def test_large_pictures_with_several_classes(tmp_path):
     studio.used["class_swap"].value = True
     studio.degree["wrong"].value = 2.5
     assert state(studio) == "ready" and len(studio.names()) == 6
-    print(f"studio, 192 x 192, three classes: {studio.reaction_ms[-1]:.0f} ms")
+    measured(f"studio, 192 x 192, three classes: {studio.reaction_ms[-1]:.0f} ms")
     assert studio.reaction_ms[-1] < 3000
 
 
