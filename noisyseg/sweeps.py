@@ -103,9 +103,13 @@ def study_configs(experiment: str, profile: str) -> list[ExperimentConfig]:
 def missing(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
     """Those of `configs` that the exported tables do not hold: what a fresh checkout lacks."""
     configs = list(configs)
-    held = {k: tables.digests(*k) for k in {(c.experiment, c.profile) for c in configs}}
+    held = {k: tables.held(*k) for k in {(c.experiment, c.profile) for c in configs}}
     prints = {name: load_dataset(name).fingerprint for name in {c.dataset for c in configs}}
-    return [c for c in configs if c.digest(prints[c.dataset]) not in held[c.experiment, c.profile]]
+    return [
+        cfg
+        for cfg in configs
+        if (cfg.labelling, cfg.digest(prints[cfg.dataset])) not in held[cfg.experiment, cfg.profile]
+    ]
 
 
 def main() -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from scipy import stats
 
 from noisyseg import studies
+from noisyseg.methods import METHODS
 from noisyseg.paths import figures_root
 from noisyseg.results import Run, read_values, replacing, write_csv
 
@@ -70,10 +72,12 @@ def export(runs: Iterable[Run]) -> Path:
     return path
 
 
-def digests(experiment: str, profile: str) -> set[str]:
-    """The digests of the runs whose rows the exported table holds; empty where there is none."""
+def held(experiment: str, profile: str) -> set[tuple[str, str]]:
+    """(labelling, digest) of the runs whose rows the exported table holds; maybe none."""
     path = figures_root() / "source_data" / f"{experiment}.{profile}.csv"
-    return set(read_values(path).digest) if path.exists() else set()
+    if not path.exists():
+        return set()
+    return set(read_values(path)[["labelling", "digest"]].itertuples(index=False, name=None))
 
 
 def source_data(experiment: str, profile: str | None = None) -> pd.DataFrame:
@@ -216,6 +220,44 @@ def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str
             _plus_minus(rows, m, scale, digits, "value", "sd") for m in table.index
         ]
     return table
+
+
+def beside_best(data: pd.DataFrame, labelling: str) -> dict[str, str]:
+    """`dominant` beside the best other network in one table: Dice %, mean (range) over seeds.
+
+    Left out are what sees the truth and what fuses the labels of the test images. The
+    difference has its 95 % t interval over seeds; without two common seeds it says so.
+    """
+    rows = reported(data[data.labelling == labelling], "dice")
+    wide = 100 * rows.pivot_table(index="seed", columns="method", values="value")
+    left_out = {m for m in METHODS if METHODS[m].sees_truth or METHODS[m].loss == "none"}
+    best = str(wide.drop(columns=[*left_out, "dominant"], errors="ignore").mean().idxmax())
+    gain = (wide["dominant"] - wide[best]).dropna().to_numpy()
+    low, high = interval(gain)
+    sure = f"{low:+.1f} to {high:+.1f}" if len(gain) > 1 else "1 seed"
+
+    def shown(method: str) -> str:
+        values = wide[method].dropna() if method in wide else wide.iloc[:0, 0]
+        spread = f" ({values.min():.1f}–{values.max():.1f})" if len(values) > 1 else ""
+        return f"{values.mean():.1f}{spread}" if len(values) else ""
+
+    return {
+        "data": f"{data.dataset.iloc[0]} ({data.origin.iloc[0]}), {data.profile.iloc[0]}",
+        "labelling": labelling,
+        "dominant": shown("dominant"),
+        "best other": best,
+        "its Dice": shown(best),
+        "difference": f"{gain.mean():+.1f} ({sure})" if len(gain) else "",
+        **{METHODS[m].title: shown(m) for m in ("mode", "clean", "trace")},
+    }
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """95 % t interval of the mean; the whole line with fewer than two seeds."""
+    if len(differences) < 2:
+        return -np.inf, np.inf
+    half = stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1)
+    return differences.mean() - half, differences.mean() + half
 
 
 def _plus_minus(

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from noisyseg import results, tables
 from noisyseg.paths import figures_root
@@ -98,21 +97,13 @@ def paired(data: pd.DataFrame, claim: Claim) -> np.ndarray:
     return difference if claim.metric == "dice" else -difference
 
 
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """95 % t interval of the mean; the whole line with fewer than two seeds."""
-    if len(differences) < 2:
-        return -np.inf, np.inf
-    half = stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1)
-    return differences.mean() - half, differences.mean() + half
-
-
 def judge(data: pd.DataFrame, claim: Claim) -> dict[str, str]:
     """One row of verdicts.csv.
 
     What stands on pixels or labels that are not real tests no claim of the paper: the
     difference is shown and the verdict is "not testable here".
     """
-    low, high = interval(differences := paired(data, claim))
+    low, high = tables.interval(differences := paired(data, claim))
     scale, digits, unit = UNITS[claim.metric]
     first, kept = data.iloc[0], low > 0
     verdict, reason = "reproduced" if kept else "not reproduced", claim.if_not
@@ -171,7 +162,7 @@ def _row(
     kept: bool,
     reasons: tuple[str, ...],
 ) -> dict[str, str]:
-    low, high = interval(values := differences.dropna().to_numpy())
+    low, high = tables.interval(values := differences.dropna().to_numpy())
     return {
         "claim": claim,
         "paper": paper,
@@ -192,7 +183,7 @@ def weight_verdicts(by_weight: pd.DataFrame) -> list[dict[str, str]]:
     rows = by_weight[(by_weight.annotator_set == "five") & (by_weight.labelling == "dense")]
     usual = {"method": "trace", "start": "near identity", "warm_up": "maximise 1"}
     same = _dice(rows, **usual, trace_weight=0.7) - _dice(rows, **usual, trace_weight=0.1)
-    low, high = interval(same.dropna().to_numpy())
+    low, high = tables.interval(same.dropna().to_numpy())
     verdicts = [
         _row(
             "any trace weight from 0.1 to 0.9 gives the same", "+0.1 Dice points", same, rows,
@@ -216,7 +207,7 @@ def weight_verdicts(by_weight: pd.DataFrame) -> list[dict[str, str]]:
         ),
     ):  # fmt: skip
         if gain.notna().any():
-            kept = bool(interval(gain.dropna().to_numpy())[0] > 0)
+            kept = bool(tables.interval(gain.dropna().to_numpy())[0] > 0)
             verdicts.append(_row(text, paper, gain, rows, kept, reasons))
     return verdicts
 
@@ -237,7 +228,7 @@ def noise_verdicts(by_degree: pd.DataFrame, by_count: pd.DataFrame) -> list[dict
         (f"loses least to noise (degree {low:g} to {high:g}, against majority)", degrade, five),
         ("gains most with few labels (one against five labels an image)", few, by_count),
     ):
-        kept = bool(interval(differences.dropna().to_numpy())[0] > 0)
+        kept = bool(tables.interval(differences.dropna().to_numpy())[0] > 0)
         reasons = ("majority labels fall faster", SWAP)
         verdicts.append(_row(claim, "claimed without a number", differences, data, kept, reasons))
     return verdicts

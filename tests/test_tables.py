@@ -1,7 +1,9 @@
 """Exported tables: contract columns, growth by key, the best profile, clear failures."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import noisyseg as ns
 from noisyseg import sweeps, tables
@@ -80,6 +82,32 @@ def test_the_best_profile_wins(figures):
 def test_a_missing_table_says_how_to_make_it(figures):
     with pytest.raises(FileNotFoundError, match="make figures"):
         tables.source_data("nothing")
+
+
+def test_the_interval_is_scipys():
+    differences = np.array([0.1, 0.2, 0.4, 0.15])
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert tables.interval(differences) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_best_other_network_is_found_among_those_that_compete():
+    values = {
+        "dominant": [0.80, 0.82, 0.84], "staple": [0.85, 0.86, 0.87], "mode": [0.7, 0.7, 0.7],
+        "clean": [0.9, 0.9, 0.9], "oracle": [0.95, 0.95, 0.95], "staple_fusion": [1.0, 1.0, 1.0],
+    }  # fmt: skip
+    rows = [(m, s, v) for m, seeds in values.items() for s, v in enumerate(seeds)]
+    data = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(
+        labelling="dense", metric="dice", annotator="all", dataset="ms", origin="stand-in",
+        profile="reduced", **{"class": "all"},
+    )  # fmt: skip
+    row = tables.beside_best(data, "dense")
+    assert row["best other"] == "staple" and row["its Dice"] == "86.0 (85.0–87.0)"
+    t = stats.ttest_rel(values["dominant"], values["staple"]).confidence_interval(0.95)
+    assert row["difference"] == f"-4.0 ({100 * t.low:+.1f} to {100 * t.high:+.1f})"
+    assert row["Network on the truth (upper bound)"] == "90.0 (90.0–90.0)"
+    assert row["Paper, with trace"] == ""
+    one = tables.beside_best(data[data.seed == 0], "dense")
+    assert one["difference"] == "-5.0 (1 seed)"
 
 
 def test_summaries_give_mean_sd_and_count():
