@@ -54,6 +54,13 @@ def test_identity_leaves_out_what_changes_no_number():
         assert cfg.digest("data") != cfg.replace(**change).digest("data")
 
 
+def test_a_field_that_came_later_leaves_old_runs_valid():
+    cfg = ns.ExperimentConfig.preset("mnist", "reduced")
+    assert "activation" not in cfg.identity()
+    assert ns.ExperimentConfig.preset("ms", "reduced").identity()["activation"] == "prelu"
+    assert cfg.digest("data") != cfg.replace(activation="prelu").digest("data")
+
+
 def test_the_network_on_the_truth_is_one_run_for_every_labelling():
     clean = ns.ExperimentConfig.preset("mnist", method="clean")
     assert clean.digest("data") == clean.replace(labelling="one").digest("data")

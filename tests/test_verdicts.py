@@ -1,6 +1,5 @@
 """Verdicts: intervals against SciPy, signs, and too few seeds."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
