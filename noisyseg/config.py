@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 from noisyseg.methods import METHODS
 
@@ -84,7 +84,7 @@ class ExperimentConfig:
     n_test: int | None = None
     width: int = 32
     depth: int = 3
-    activation: Literal["relu", "prelu"] = "relu"  # see SIZES
+    activation: str = "relu"  # or "prelu", see SIZES
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 1e-3

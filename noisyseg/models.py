@@ -5,6 +5,7 @@ features feed a segmentation head and the annotators' heads. Knows no loss and n
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,7 +22,10 @@ from noisyseg.confusion import (
 )
 
 Dims = Literal[2, 3]
-Activation = Literal["relu", "prelu"]
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "relu": lambda channels: nn.ReLU(inplace=True),
+    "prelu": nn.PReLU,
+}
 FACTOR_FLOOR = 1e-6  # keeps the factors' logarithms finite where softplus underflows
 
 
@@ -44,14 +48,13 @@ def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: Any) 
     return layer(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
 
 
-def _norm(dims: Dims, channels: int, activation: Activation) -> list[nn.Module]:
+def _norm(dims: Dims, channels: int, activation: str) -> list[nn.Module]:
     norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
-    bent = nn.PReLU(channels) if activation == "prelu" else nn.ReLU(inplace=True)
-    return [norm(channels, affine=True), bent]
+    return [norm(channels, affine=True), ACTIVATIONS[activation](channels)]
 
 
 def block(
-    dims: Dims, inputs: int, outputs: int, stride: int = 1, activation: Activation = "relu"
+    dims: Dims, inputs: int, outputs: int, stride: int = 1, activation: str = "relu"
 ) -> nn.Sequential:
     """Two 3×3 convolutions, each with instance norm; the first one strides."""
     return nn.Sequential(
@@ -69,7 +72,7 @@ class UNet(nn.Module):
     interpolation up to the size of the skip connection, so odd sizes need no cropping. With
     "relu" all last features of a small object can be zero at once, and then no gradient reaches
     them (MS lesions: one seed of three); "prelu", as in the released code, cannot die.
-    Raises ValueError when an image is too small for the depth.
+    Raises ValueError when an image is too small for the depth, KeyError for another activation.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class UNet(nn.Module):
         width: int = 32,
         depth: int = 4,
         dims: Dims = 2,
-        activation: Activation = "relu",
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         if dims not in (2, 3):
