@@ -1,12 +1,15 @@
 """Take timing noise and live widgets out of notebooks; outputs and counts stay (`make strip`).
 
 A stored live view shows an error where no kernel runs; every explorer also stores a still
-picture of itself, and that is what stays.
+picture of itself, and that is what stays. Pictures keep 256 colours, which halves them: legible
+ones would not fit into a notebook of 300 kB otherwise.
 
     python notebooks/strip.py notebooks/*.ipynb
 """
 
 import argparse
+import base64
+import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +33,21 @@ def still(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
+def with_palette(png: str) -> str:
+    """A base64 PNG with 256 colours instead of millions; one that has a palette stays."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        if picture.mode == "P":
+            return png
+        # The default method counts pixels, and thin coloured lines turn grey or brown.
+        rare_too = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+        small = picture.convert("RGB").quantize(256, **rare_too)
+    file = io.BytesIO()
+    small.save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def strip(file: Path) -> bool:
     """Rewrite `file` where it holds such things; whether it did. Outputs else stay as they are."""
     # Its import takes half a second; --help needs none of it.
@@ -41,6 +59,9 @@ def strip(file: Path) -> bool:
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs = [nbformat.from_dict(output) for output in still(cell.outputs)]
+            for data in (output.get("data", {}) for output in cell.outputs):
+                if "image/png" in data:
+                    data["image/png"] = with_palette(data["image/png"])
     after = nbformat.writes(book) + "\n"
     if after != file.read_text("utf-8"):
         file.write_text(after, "utf-8")
