@@ -5,6 +5,7 @@ import re
 import pandas as pd
 
 from noisyseg import plotting, tables
+from noisyseg.methods import METHODS
 
 
 def readme(root):
@@ -43,3 +44,20 @@ def test_its_links_lead_somewhere(root):
 
 def test_it_opens_with_the_two_commands(root):
     assert readme(root).index("make figures") < readme(root).index("make test") < 1200
+
+
+def test_its_medical_table_is_the_committed_one(root):
+    part = readme(root).split("<!-- medical -->")[1].split("<!-- /medical -->")[0]
+    shown = [line.strip()[1:-1].split("|") for line in part.strip().splitlines()[2:]]
+    shown = [[cell.strip() for cell in cells[2:]] for cells in shown]
+    expected = []
+    for name in ("ms", "brats", "lidc"):
+        data = tables.source_data(name, "reduced")
+        for labelling in ("dense", "one"):
+            row = tables.beside_best(data, labelling)
+            best = plotting.METHOD_STYLE[row["best other"]][0]
+            expected.append([
+                row["dominant"], f"{best} {row['its Dice']}", row["difference"],
+                *(row[METHODS[m].title] for m in ("mode", "clean", "trace")),
+            ])  # fmt: skip
+    assert shown == expected
