@@ -225,13 +225,15 @@ def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str
 def beside_best(data: pd.DataFrame, labelling: str) -> dict[str, str]:
     """`dominant` beside the best other network in one table: Dice %, mean (range) over seeds.
 
-    Left out are what sees the truth and what fuses the labels of the test images. The
-    difference has its 95 % t interval over seeds; without two common seeds it says so.
+    Left out are what sees the truth, what fuses the labels of the test images, and what has
+    fewer seeds than others (a lucky seed is no mean). The difference has its 95 % t interval
+    over seeds; without two common seeds it says so.
     """
     rows = reported(data[data.labelling == labelling], "dice")
     wide = 100 * rows.pivot_table(index="seed", columns="method", values="value")
     left_out = {m for m in METHODS if METHODS[m].sees_truth or METHODS[m].loss == "none"}
-    best = str(wide.drop(columns=[*left_out, "dominant"], errors="ignore").mean().idxmax())
+    rivals = wide.drop(columns=[*left_out, "dominant"], errors="ignore")
+    best = str(rivals.loc[:, rivals.count() == rivals.count().max()].mean().idxmax())
     gain = (wide["dominant"] - wide[best]).dropna().to_numpy()
     low, high = interval(gain)
     sure = f"{low:+.1f} to {high:+.1f}" if len(gain) > 1 else "1 seed"

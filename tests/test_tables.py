@@ -118,6 +118,8 @@ def test_the_best_other_network_is_found_among_those_that_compete():
     assert row["difference"] == f"-4.0 ({100 * t.low:+.1f} to {100 * t.high:+.1f})"
     assert row["Network on the truth (upper bound)"] == "90.0 (90.0–90.0)"
     assert row["Paper, with trace"] == ""
+    lucky = data[data.method == "mode"].head(1).assign(method="mean", value=0.99)
+    assert tables.beside_best(pd.concat([data, lucky]), "dense")["best other"] == "staple"
     one = tables.beside_best(data[data.seed == 0], "dense")
     assert one["difference"] == "-5.0 (1 seed)"
 
