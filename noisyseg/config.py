@@ -45,8 +45,8 @@ PROFILES: dict[str, dict[str, Any]] = {
 # higher rate, so that a run has the steps it needs and takes two to five minutes on one core.
 _ALL: dict[str, Any] = dict(n_train=None, n_val=None, n_test=None, learning_rate=5e-3)
 _BRIEF: dict[str, Any] = dict(n_train=48, n_val=16, n_test=24, epochs=4, batch_size=8)
-# "prelu" is the released code's. With "relu" all features of a small lesion can be zero, for good:
-# one training in three found none. The other tables have "relu"; there `dominant` lost no run.
+# "prelu" is the released code's. With "relu" all features of a small lesion can be zero, for good,
+# and a training ends without any. The other tables have "relu"; there `dominant` lost no run.
 _MS = dict(activation="prelu")
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {"ms": _BRIEF | _MS, "brats": _BRIEF, "lidc": _BRIEF},

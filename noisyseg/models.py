@@ -71,7 +71,7 @@ class UNet(nn.Module):
     `depth` levels of width, 2·width, 4·width, …; strided convolutions down, linear
     interpolation up to the size of the skip connection, so odd sizes need no cropping. With
     "relu" all last features of a small object can be zero at once, and then no gradient reaches
-    them (MS lesions: one seed of three); "prelu", as in the released code, cannot die.
+    them (MS lesions); "prelu", as in the released code, cannot die.
     Raises ValueError when an image is too small for the depth, KeyError for another activation.
     """
 
