@@ -27,7 +27,7 @@ LEVELS = [
     "data results scorecard studies charts prob_unet predict dominant overlays biases",  # L1
     "portraits",
     "recipes tables",
-    "train verdicts",  # L2
+    "train verdicts averages",  # L2
     "sweeps annotators",
     "chapters",
     "widgets report",  # L3

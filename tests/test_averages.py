@@ -1,0 +1,72 @@
+"""Networks alone and averaged, beside `evaluate` and a literal mean of probabilities."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import noisyseg as ns
+from noisyseg import recipes, results
+from noisyseg.averages import alone_and_averaged
+
+
+def trained(folder, method, **overrides):
+    small = dict(width=4, depth=2, epochs=3, batch_size=4, learning_rate=5e-3)
+    return ns.run(
+        ns.ExperimentConfig.preset(
+            "tiny", "smoke", method, dataset=str(folder), **small | overrides
+        )
+    )
+
+
+def dice(prediction, truth):
+    """Mean over images of 2 |A ∩ B| / (|A| + |B|), with whole arrays of zeros and ones."""
+    pairs = zip(prediction, truth, strict=True)
+    return np.mean([2 * (a * b).sum() / (a.sum() + b.sum()) for a, b in pairs])
+
+
+def test_separate_networks_alone_and_their_average(tiny_folder):
+    run = trained(tiny_folder, "separate")
+    table = alone_and_averaged([run]).set_index("network").dice
+    assert list(table.index) == ["exact", "wide", "narrow", "average of 3"]
+    assert table["average of 3"] == pytest.approx(run.value("dice"), abs=1e-6)
+    test = recipes.load_splits(run.config, ns.load_dataset(tiny_folder)).test
+    wide = run.model().members[1](torch.from_numpy(test.read_images())).logits.argmax(1)
+    assert table["wide"] == pytest.approx(dice(wide.numpy(), test.read_truth()), abs=1e-6)
+
+
+def test_seeds_of_one_method_are_averaged(tiny_folder):
+    runs = [trained(tiny_folder, "mode", seed=seed) for seed in (0, 1)]
+    table = alone_and_averaged(runs).set_index("network").dice
+    for run in runs:
+        assert table[f"seed {run.config.seed}"] == pytest.approx(run.value("dice"), abs=1e-6)
+    test = recipes.load_splits(runs[0].config, ns.load_dataset(tiny_folder)).test
+    image = torch.from_numpy(test.read_images())
+    with torch.no_grad():
+        mean = sum(run.model()(image).logits.softmax(1) for run in runs) / 2
+    wanted = dice(mean.argmax(1).numpy(), test.read_truth())
+    assert table["average of 2"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_methods_and_labellings_are_not_mixed(tiny_folder):
+    runs = [
+        trained(tiny_folder, m, labelling=k) for m in ("mode", "mean") for k in ("dense", "one")
+    ]
+    table = alone_and_averaged(runs)
+    assert len(table) == 4  # one network each: nothing to average
+    assert set(table.averaged_over) == {"seeds"}
+
+
+def test_fusion_has_no_network(tiny_folder):
+    with pytest.raises(ValueError, match="trains no network"):
+        alone_and_averaged([trained(tiny_folder, "majority_fusion")])
+
+
+def test_runs_of_two_data_sets_or_none(tiny_folder):
+    run = trained(tiny_folder, "mode")
+    other = results.Run(replace(run.config, dataset="elsewhere"), run.path)
+    with pytest.raises(ValueError, match="one data set"):
+        alone_and_averaged([run, other])
+    with pytest.raises(ValueError, match="runs of nothing"):
+        alone_and_averaged([])
