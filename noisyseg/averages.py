@@ -5,18 +5,16 @@ over their seeds: a deep ensemble (arXiv 1612.01474).
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from noisyseg import metrics, models, recipes, tables
-from noisyseg.config import ExperimentConfig
 from noisyseg.data import SegmentationDataset, load_dataset
 from noisyseg.results import Run
 
-BATCH = 32
+COLUMNS = "labelling method averaged_over network dice".split()
 
 
 def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
@@ -29,10 +27,7 @@ def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
     """
     runs = list(runs)
     if len(names := {run.config.dataset for run in runs}) != 1:
-        raise ValueError(
-            f"runs of {', '.join(sorted(names)) or 'nothing'}: give those of one data set"
-        )
-    rows: list[dict[str, object]] = []
+        raise ValueError(f"give runs of one data set, not of {sorted(names)}")
     groups: dict[tuple[str, str, str], dict[str, nn.Module]] = {}
     for run in runs:
         cfg, model = run.config, run.model()
@@ -42,23 +37,23 @@ def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
         else:
             groups.setdefault((cfg.labelling, cfg.method, "seeds"), {})[f"seed {cfg.seed}"] = model
     test = recipes.load_splits(cfg, load_dataset(cfg.dataset)).test
-    for (labelling, method, over), networks in groups.items():
-        where = {"labelling": labelling, "method": method, "averaged_over": over}
+    rows = []
+    for group, networks in groups.items():
         probs = {name: _probs(network, test) for name, network in networks.items()}
         if len(probs) > 1:
             probs[f"average of {len(probs)}"] = torch.stack([*probs.values()]).mean(0)
-        rows += [where | {"network": n, "dice": _dice(p, cfg, test)} for n, p in probs.items()]
-    return pd.DataFrame(rows)
+        rows += [(*group, name, _dice(p, test)) for name, p in probs.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 @torch.no_grad()
 def _probs(network: nn.Module, test: SegmentationDataset) -> Tensor:
-    batches = torch.from_numpy(test.read_images()).split(BATCH)
+    batches = torch.from_numpy(test.read_images()).split(32)  # memory
     return torch.cat([network.eval()(image).logits.softmax(1) for image in batches])
 
 
-def _dice(probs: Tensor, cfg: ExperimentConfig, test: SegmentationDataset) -> float:
-    truth, names = torch.from_numpy(test.read_truth()), list(test.classes)
-    by_class = metrics.dice(probs.argmax(1), truth, len(names)).mean(0)
-    target = tables.TARGET.get(Path(cfg.dataset).name)
-    return float(by_class[names.index(target)] if target else by_class[1:].mean())
+def _dice(probs: Tensor, test: SegmentationDataset) -> float:
+    classes, truth = list(test.classes), torch.from_numpy(test.read_truth())
+    by_class = metrics.dice(probs.argmax(1), truth, len(classes)).mean(0)
+    target = tables.TARGET.get(test.name)
+    return float(by_class[classes.index(target)] if target else by_class[1:].mean())

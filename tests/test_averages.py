@@ -68,5 +68,5 @@ def test_runs_of_two_data_sets_or_none(tiny_folder):
     other = results.Run(replace(run.config, dataset="elsewhere"), run.path)
     with pytest.raises(ValueError, match="one data set"):
         alone_and_averaged([run, other])
-    with pytest.raises(ValueError, match="runs of nothing"):
+    with pytest.raises(ValueError, match=r"not of \[\]"):
         alone_and_averaged([])
