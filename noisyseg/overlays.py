@@ -149,14 +149,13 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     return figure
 
 
-def by_agreement(
-    images: pd.DataFrame, printed: Mapping[str, Sequence[float]] | None = None
-) -> Figure:
+def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     """Mean Dice of each method (column `name`) in groups of agreement; `printed` as crosses.
 
-    `printed` maps a method to the paper's values for GROUPS. The number of images stands
-    under each group; 95 % intervals over images.
+    `printed` as in figures/printed.csv (metrics dice_low, …); the paper's own method, `trace`,
+    stands at `dominant`. The number of images stands under each group; 95 % intervals over images.
     """
+    paper = printed.replace({"method": {"trace": "dominant"}}).set_index(["method", "metric"]).value
     names = method_order(images.name.unique())
     figure, axis = plt.subplots(figsize=(6.4, 2.8), layout="tight")
     for k, name in enumerate(names):
@@ -167,13 +166,14 @@ def by_agreement(
         error = [1.96 * g.sem() if len(g) > 1 else 0 for g in groups]
         axis.bar(at, [g.mean() for g in groups], 0.75 / len(names), yerr=error, color=colour,
                  label=label, error_kw={"lw": 0.8})  # fmt: skip
-        if printed and name in printed:
-            axis.plot(at, printed[name], "x", color="#444444", ms=5)
+        crosses = [paper.get((name, f"dice_{group}"), np.nan) for group in GROUPS]
+        axis.plot(at, crosses, "x", color="#444444", ms=5)
+    axis.plot([], [], "x", color="#444444", ms=5, label="printed (real CT; “ours” at dominant)")
     first = images[images.name == names[0]].agreement
     counts = [first.between(*span).sum() for span in GROUPS.values()]
     axis.set_xticks(
         range(len(GROUPS)),
-        [f"{name}\n{100 * low:.0f}–{100 * high:.0f} %, {n} images"
+        [f"{name}\n{100 * low:.0f}–{100 * high:.0f} %\n{n} images"
          for (name, (low, high)), n in zip(GROUPS.items(), counts, strict=True)],
     )  # fmt: skip
     axis.set_ylabel("Dice")

@@ -40,6 +40,13 @@ METRIC_LABEL = {
     "cm_rmse": "error of the confusion matrices (RMSE)",
     "ged": "generalised energy distance",
 }
+PICTURES = {  # data set of `ablation_lidc` -> whose boundary its rendered pictures show
+    "lidc_mean": "the readers’ mean",
+    "lidc_reader": "one reader’s",
+    "lidc_shifted": "the mean, moved by up to 2 px",
+    "lidc_shuffled": "the mean, readers shuffled",
+}
+LABELLINGS = {"dense": "all annotators label each image", "one": "one label an image"}
 WHITE, RED, GREEN = np.array([[1.0, 1, 1], [0.9, 0.1, 0.1], [0.15, 0.75, 0.25]])
 
 
@@ -207,36 +214,31 @@ def scores(
     metric: str,
     printed: pd.DataFrame | None = None,
     percent: bool = True,
-    labellings: Sequence[str] = ("dense", "one"),
     klass: str = "all",
+    by: str = "labelling",
+    panels: Mapping[str, str] = LABELLINGS,
 ) -> Figure:
     """A dot a seed for each method, a bar at the mean, and the paper's printed value beside it.
 
-    `data` in the exported columns, of which `klass` is shown; `printed` as in
-    figures/printed.csv. The reader sees at once which rows are bounds (grey) and where the
-    paper's numbers lie.
+    `data` in the exported columns, of which `klass` is shown; `panels` names the values of the
+    column `by` that get one each, and their titles; `printed` as in figures/printed.csv.
     """
     rows = data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == "all")]
+    paper = data[:0] if printed is None else printed[printed.metric == metric]
     methods, scale = method_order(rows.method.unique()), 100 if percent else 1
     figure, axes = plt.subplots(
-        1, len(labellings), figsize=(4.4 * len(labellings), 0.27 * len(methods) + 0.9),
-        sharey=True, squeeze=False, layout="tight",
+        1, len(panels), figsize=(2.2 * len(panels) + 4.4, 0.27 * len(methods) + 0.9),
+        sharex=True, sharey=True, squeeze=False, layout="tight",
     )  # fmt: skip
-    for axis, labelling in zip(axes[0], labellings, strict=True):
+    for axis, (shown, title) in zip(axes[0], panels.items(), strict=True):
         for y, method in enumerate(methods):
-            values = scale * rows[(rows.method == method) & (rows.labelling == labelling)].value
+            values = scale * rows[(rows.method == method) & (rows[by] == shown)].value
             colour = METHOD_STYLE[method][1]
             axis.plot(values, np.full(len(values), y), "o", color=colour, ms=4, alpha=0.75)
             axis.plot([values.mean()] * 2, [y - 0.32, y + 0.32], color=colour)
-            axis.plot(
-                *_printed_point(printed, labelling, method, metric, y, scale),
-                "x",
-                color="#999999",
-                ms=5,
-            )
-        axis.set_title(
-            "all annotators label each image" if labelling == "dense" else "one label an image"
-        )
+            hit = paper[(paper.method == method) & (paper[by] == shown)]
+            axis.plot(scale * hit.value, [y] * len(hit), "x", color="#999999", ms=5)
+        axis.set_title(title)
         axis.set_xlabel(METRIC_LABEL.get(metric, metric) + (" (%)" if percent else ""))
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])
@@ -245,17 +247,6 @@ def scores(
         axes[0, -1].plot([], [], "x", color="#999999", label="printed in the paper")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
-
-
-def _printed_point(
-    printed: pd.DataFrame | None, labelling: str, method: str, metric: str, y: int, scale: float
-) -> tuple[list[float], list[int]]:
-    if printed is None:
-        return [], []
-    hit = printed[
-        (printed.labelling == labelling) & (printed.method == method) & (printed.metric == metric)
-    ]
-    return [scale * v for v in hit.value], [y] * len(hit)
 
 
 def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:

@@ -234,14 +234,9 @@ def beside_best(data: pd.DataFrame, labelling: str) -> dict[str, str]:
     left_out = {m for m in METHODS if METHODS[m].sees_truth or METHODS[m].loss == "none"}
     rivals = wide.drop(columns=[*left_out, "dominant"], errors="ignore")
     best = str(rivals.loc[:, rivals.count() == rivals.count().max()].mean().idxmax())
-    gain = (wide["dominant"] - wide[best]).dropna().to_numpy()
-    low, high = interval(gain)
-    sure = f"{low:+.1f} to {high:+.1f}" if len(gain) > 1 else "1 seed"
 
     def shown(method: str) -> str:
-        values = wide[method].dropna() if method in wide else wide.iloc[:0, 0]
-        spread = f" ({values.min():.1f}–{values.max():.1f})" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread}" if len(values) else ""
+        return mean_and_range(wide[method].dropna()) if method in wide else ""
 
     return {
         "data": f"{data.dataset.iloc[0]} ({data.origin.iloc[0]}), {data.profile.iloc[0]}",
@@ -249,9 +244,23 @@ def beside_best(data: pd.DataFrame, labelling: str) -> dict[str, str]:
         "dominant": shown("dominant"),
         "best other": best,
         "its Dice": shown(best),
-        "difference": f"{gain.mean():+.1f} ({sure})" if len(gain) else "",
+        "difference": difference(wide["dominant"], wide[best]),
         **{METHODS[m].title: shown(m) for m in ("mode", "clean", "trace")},
     }
+
+
+def mean_and_range(values: pd.Series) -> str:
+    """Mean (smallest–largest), of one value alone the value, of none nothing."""
+    spread = f" ({values.min():.1f}–{values.max():.1f})" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}" if len(values) else ""
+
+
+def difference(ours: pd.Series, other: pd.Series) -> str:
+    """Mean of `ours` − `other` over the seeds (the index) that both have, and its 95 % interval."""
+    gain = (ours - other).dropna().to_numpy()
+    low, high = interval(gain)
+    sure = f"{low:+.1f} to {high:+.1f}" if len(gain) > 1 else "1 seed"
+    return f"{gain.mean():+.1f} ({sure})" if len(gain) else ""
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:

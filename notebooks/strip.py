@@ -1,8 +1,9 @@
-"""Take timing noise and live widgets out of notebooks; outputs and counts stay (`make strip`).
+"""Take timing noise, chance and live widgets out of notebooks; outputs stay (`make strip`).
 
 A stored live view shows an error where no kernel runs; every explorer also stores a still
 picture of itself, and that is what stays. Pictures keep 256 colours, which halves them: legible
-ones would not fit into a notebook of 300 kB otherwise.
+ones would not fit into a notebook of 300 kB otherwise. Styled tables have random names and
+objects addresses: with them a notebook that ran again and shows the same would differ.
 
     python notebooks/strip.py notebooks/*.ipynb
 """
@@ -10,6 +11,7 @@ ones would not fit into a notebook of 300 kB otherwise.
 import argparse
 import base64
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,6 +50,16 @@ def with_palette(png: str) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def settle(data: dict[str, Any], number: int) -> None:
+    """Name a styled table after its `number` in the notebook, and show objects without address."""
+    for kind, pattern, settled in (
+        ("text/html", r"\bT_[0-9a-f]{5}(?![0-9a-zA-Z])", f"T_{number:05d}"),
+        ("text/plain", r" at 0x[0-9a-f]+>", ">"),
+    ):
+        if kind in data:
+            data[kind] = re.sub(pattern, settled, data[kind])
+
+
 def strip(file: Path) -> bool:
     """Rewrite `file` where it holds such things; whether it did. Outputs else stay as they are."""
     # Its import takes half a second; --help needs none of it.
@@ -56,12 +68,15 @@ def strip(file: Path) -> bool:
     before = file.read_text("utf-8")
     subprocess.run([sys.executable, "-m", "nbstripout", *FLAGS, str(file)], check=True)
     book = nbformat.read(file, nbformat.NO_CONVERT)
+    shown = []
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs = [nbformat.from_dict(output) for output in still(cell.outputs)]
-            for data in (output.get("data", {}) for output in cell.outputs):
-                if "image/png" in data:
-                    data["image/png"] = with_palette(data["image/png"])
+            shown += [output.data for output in cell.outputs if "data" in output]
+    for number, data in enumerate(shown):
+        settle(data, number)
+        if "image/png" in data:
+            data["image/png"] = with_palette(data["image/png"])
     after = nbformat.writes(book) + "\n"
     if after != file.read_text("utf-8"):
         file.write_text(after, "utf-8")

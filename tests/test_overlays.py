@@ -86,7 +86,12 @@ def test_bars_are_means_of_their_group():
             "dice": [0.2, 0.4, 0.9, 0.0, 0.1, 0.1, 0.1, 0.1],
         }
     )
-    figure = overlays.by_agreement(images, {"dominant": (0.5, 0.6, 0.7)})
+    printed = pd.DataFrame({"method": "trace", "metric": ["dice_low", "dice"], "value": [0.5, 0.9]})
+    figure = overlays.by_agreement(images, printed)
     heights = [p.get_height() for p in figure.axes[0].patches]
     assert heights[3:5] == pytest.approx([0.3, 0.9]) and np.isnan(heights[5])
     assert "2 images" in figure.axes[0].get_xticklabels()[0].get_text()
+    crosses = np.concatenate(
+        [li.get_ydata() for li in figure.axes[0].lines if li.get_marker() == "x"]
+    )
+    assert crosses[np.isfinite(crosses)].tolist() == [0.5]  # the paper's own method, at ours

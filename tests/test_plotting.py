@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisyseg import plotting
+from noisyseg import plotting, studies
 from noisyseg.methods import METHODS
 
 
@@ -70,10 +70,23 @@ def test_scores_show_every_seed_and_the_printed_value():
     assert {50.0, 60.0, 70.0, 80.0} <= set(np.round(drawn, 6))
 
 
+def test_scores_have_a_panel_for_each_chosen_value_of_a_column():
+    data = pd.DataFrame({"method": "mode", "dataset": ["a", "b", "c"], "value": [0.1, 0.2, 0.3]})
+    data = data.assign(metric="dice", annotator="all", **{"class": "all"})
+    axes = plotting.scores(data, "dice", by="dataset", panels={"c": "third", "a": "first"}).axes
+    assert [axis.get_title() for axis in axes] == ["third", "first"]
+    for axis, value in zip(axes, (30.0, 10.0), strict=True):
+        assert np.allclose(axis.lines[0].get_xdata(), [value])
+
+
 def test_every_method_has_a_style_and_every_style_a_method():
     assert set(plotting.METHOD_STYLE) == set(METHODS)
     colours = [colour for _, colour in plotting.METHOD_STYLE.values()]
     assert len(set(colours)) == len(colours)
+
+
+def test_every_rendered_picture_has_a_name():
+    assert tuple(plotting.PICTURES) == studies.RENDERED
 
 
 def test_the_stamp_says_what_the_figure_stands_on():

@@ -70,3 +70,19 @@ def test_a_second_time_changes_nothing(book):
     second = strip(book)
     assert (second.returncode, second.stdout) == (0, "")
     assert book.read_bytes() == before
+
+
+def test_a_notebook_that_ran_again_and_shows_the_same_is_the_same(tmp_path):
+    code = "import pandas as pd; pd.DataFrame({'a': [1]}).style.set_properties(color='red')"
+    books = []
+    for name in ("a", "b"):
+        cells = [v4.new_code_cell(code, id="one"), v4.new_code_cell(code, id="two")]
+        nbformat.write(v4.new_notebook(cells=cells), path := tmp_path / f"{name}.ipynb")
+        command = [sys.executable, "-m", "jupyter", "execute", "--inplace", path]
+        subprocess.run(command, check=True, capture_output=True)
+        strip(path)
+        books.append(path.read_text("utf-8"))
+    assert books[0] == books[1]
+    first, second = (c.outputs[0].data for c in nbformat.reads(books[0], 4).cells)
+    assert 'id="T_00000"' in first["text/html"] and "#T_00001_row0_col0" in second["text/html"]
+    assert "Styler>" in first["text/plain"]

@@ -124,6 +124,14 @@ def test_the_best_other_network_is_found_among_those_that_compete():
     assert one["difference"] == "-5.0 (1 seed)"
 
 
+def test_a_difference_pairs_common_seeds_only():
+    ours = pd.Series({0: 90.0, 1: 92.0, 2: 10.0})
+    other = pd.Series({1: 91.0, 0: 87.0, 3: 99.0})
+    t = stats.ttest_rel([90.0, 92.0], [87.0, 91.0]).confidence_interval(0.95)
+    assert tables.difference(ours, other) == f"+2.0 ({t.low:+.1f} to {t.high:+.1f})"
+    assert tables.difference(ours[[2]], other) == ""
+
+
 def test_summaries_give_mean_sd_and_count():
     rows = [("dense", "mode", v) for v in (0.8, 0.9)]
     data = pd.DataFrame(rows, columns=["labelling", "method", "value"])
