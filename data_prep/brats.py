@@ -8,15 +8,16 @@ and modality). Label 4 (enhancing tumour until 2021) becomes 3, the label it has
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import volumes
+from data_prep import inputs, volumes
 from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
+from data_prep.walk import walk
 from noisyseg.paths import data_root
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -26,6 +27,7 @@ SCAN = re.compile(
     r"(?P<name>BraTS.*?)[_-](?P<what>flair|t1ce|t1|t2|t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?",
     re.IGNORECASE,
 )
+YEAR = re.compile(r"BraTS\d*[-_]", re.IGNORECASE)  # Brats18_ to BraTS2021_, BraTS- since 2023
 # One mask of the 2020 copy that is passed around carries the name of another project.
 MISNAMED = re.compile(r"W39_1998\.09\.19_Segm\.nii(\.gz)?")
 LICENCE = "BraTS: for registered users, not to be passed on (Menze 2015, Bakas 2017 and 2018)"
@@ -52,8 +54,8 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
     """One case a folder or name below `folder`; files in the order of the modalities, then the
     mask.
 
-    Raises FileNotFoundError where there is no case, ValueError for a case in two places. A
-    case without one of its files says so when it is read.
+    Raises FileNotFoundError where there is no case, ValueError for a case in two places or
+    cases of several years. A case without one of its files says so when it is read.
     """
     found: dict[str, dict[str, Path]] = {}
     for file, name, what in _scans(Path(folder)):
@@ -65,6 +67,7 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
             f"{folder} holds no case such as BraTS20_Training_001_flair.nii.gz: give the folder "
             "of the training data"
         )
+    _refuse_two_years(found, Path(folder))
     names = [*options.modalities, "seg"]
     return [
         Case(
@@ -79,12 +82,26 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
 def _scans(folder: Path) -> Iterator[tuple[Path, str, str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the folder of the training data")
-    for file in sorted(folder.rglob("*")):
-        if match := SCAN.fullmatch(file.name):
-            what = match["what"].lower()
-            yield file, match["name"], SINCE_2023.get(what, what)
-        elif MISNAMED.fullmatch(file.name):
-            yield file, file.parent.name, "seg"
+    for where, folders, files in walk(folder):
+        # A folder with the name of a scan is damage: the case says so when it is read.
+        for file in sorted(folders + files):
+            if match := SCAN.fullmatch(file):
+                what = match["what"].lower()
+                yield where / file, match["name"], SINCE_2023.get(what, what)
+            elif MISNAMED.fullmatch(file):
+                yield where / file, where.name, "seg"
+
+
+def _refuse_two_years(names: Iterable[str], folder: Path) -> None:
+    # 2020 has the patients of 2019, and 2023 those of 2021, under new names: one brain could
+    # be trained and tested on.
+    years = {m[0].lower(): name for name in sorted(names) if (m := YEAR.match(name))}
+    if len(years) > 1:
+        raise ValueError(
+            f"{folder} holds cases of {len(years)} years ({', '.join(sorted(years.values()))}); "
+            "later years have patients of earlier ones under new names (name_mapping.csv), who "
+            "would be trained and tested on: give the folder of one year"
+        )
 
 
 def _patient(name: str) -> str:
@@ -95,10 +112,7 @@ def _patient(name: str) -> str:
 def read_case(case: Case, options: Options) -> Slices:
     """The axial slices of one case that show tumour, normalised; `Unusable` if damaged."""
     scans = {str(f): volumes.read_volume(f) for f in case.files[:-1]}
-    seg = volumes.read_mask(case.files[-1], (0, 1, 2, 3, 4))
-    if {3, 4} <= set(np.unique(seg.array).tolist()):
-        raise Unusable(f"{case.files[-1]}: has labels 3 and 4, of two years; correct one of them")
-    seg = seg._replace(array=np.where(seg.array == 4, 3, seg.array))
+    seg = _read_tumour(case)
     volumes.same_grid(scans | {str(case.files[-1]): seg})
     spacing = (options.spacing,) * 3
     images = [volumes.resample(volumes.normalise(v), spacing).array for v in scans.values()]
@@ -111,6 +125,25 @@ def read_case(case: Case, options: Options) -> Slices:
         volumes.cut(truth[None], keep, (options.crop,) * 2)[:, 0],
         [f"z{z:03d}" for z in keep],
     )
+
+
+def _read_tumour(case: Case) -> volumes.Volume:
+    """The mask with enhancing tumour as 3; `Unusable` for a label its year does not have."""
+    file = case.files[-1]
+    seg = volumes.read_mask(file, (0, 1, 2, 3, 4))
+    since_2023 = case.name.lower().startswith("brats-")
+    if since_2023 and (seg.array == 4).any():
+        raise Unusable(
+            f"{file}: holds label 4; data named BraTS-... have 0, 1, 2, 3, and since 2024 4 is a "
+            "resection cavity, which is no class here: leave this case out, or write 3 if "
+            "enhancing tumour is meant"
+        )
+    if not since_2023 and (seg.array == 3).any():
+        raise Unusable(
+            f"{file}: holds label 3; data until 2021 have 0, 1, 2, 4: write 4 if enhancing tumour "
+            "is meant"
+        )
+    return seg._replace(array=np.where(seg.array == 4, 3, seg.array))
 
 
 def _chosen(truth: np.ndarray, options: Options, file: Path) -> np.ndarray:
@@ -145,6 +178,7 @@ def prepare(
         out or data_root() / "brats", cases, partial(read_case, options=options), settings,
         strict=strict, force=force, name="brats", classes=[*CLASSES], origin=origin,
         channels=[*options.modalities], annotators=None, prep_version=PREP_VERSION,
+        sources=inputs.sources(cases, inputs.Input(inputs.VOLUMES, options.spacing)),
         spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
     )  # fmt: skip
 

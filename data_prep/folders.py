@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep import inputs
 from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
 from data_prep.matching import few, group_cases, one_split_each
 from data_prep.plans import Plan, plan_folders, plan_tree
@@ -64,11 +65,13 @@ def prepare(
     space = common_size(found, size, slices)
     recipe = Recipe(plan.annotators, plan.has_truth, table, space, normalise, slices,
                     spacing_mm, plan.tree)  # fmt: skip
-    meta = _channels(plan, found) | meta
+    listed = [Case(e.name, patients[e.name], e.files) for e in plan.entries]
+    noted = inputs.sources(listed, _input(found, recipe))
+    meta = {"sources": noted} | _channels(plan, found) | meta
     unusable: set[str] = set()
     report = prepare_cases(
         out,
-        [Case(e.name, patients[e.name], e.files) for e in plan.entries],
+        listed,
         _reader(plan, recipe, unusable),
         _settings(plan, recipe),
         split=lambda rows: _splits(plan, rows, splits, unusable),
@@ -105,6 +108,12 @@ def _channels(plan: Plan, found: Survey) -> dict[str, list[str]]:
     return {"channels": names} if fits else {}
 
 
+def _input(found: Survey, recipe: Recipe) -> inputs.Input:
+    reader = inputs.FOLDERS if all(found.spacings.values()) else inputs.PICTURES
+    spacing = recipe.spacing_mm or common_spacing(found, recipe.size)
+    return inputs.Input(reader, spacing, recipe.normalise)
+
+
 def _settings(plan: Plan, recipe: Recipe) -> dict[str, Any]:
     bare = sorted(e.name for e in plan.entries if not e.masks and e.split != "test")
     return {**recipe._asdict(), "folders": plan.folders, "bare": bare, "version": PREP_VERSION}
@@ -139,7 +148,13 @@ def _splits(
                 "is usable; correct one (--strict shows the first reason), or leave them out"
             )
     if splits:
-        return [splits[patient] for patient in patients]
+        chosen = [splits[patient] for patient in patients]
+        if "train" not in chosen:
+            raise ValueError(
+                f"{plan.folders}: no usable image is in train ({len(unusable)} are left out; "
+                "--strict shows the first reason); correct one, or the splits"
+            )
+        return chosen
     if len(set(patients)) < 3:
         raise ValueError(
             f"{few(sorted(set(patients)))}: fewer than three patients cannot fill train, val and "

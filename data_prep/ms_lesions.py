@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import volumes
+from data_prep import inputs, volumes
 from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
+from data_prep.walk import walk
 from noisyseg.paths import data_root
 
 MODALITIES = ("flair", "mprage", "pd", "t2")
@@ -78,9 +79,11 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
 def _scans(folder: Path) -> Iterator[tuple[Path, re.Match]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the folder `training`")
-    for file in sorted(folder.rglob("*")):
-        if match := SCAN.fullmatch(file.name):
-            yield file, match
+    for where, folders, files in walk(folder):
+        # A folder with the name of a scan is damage: the case says so when it is read.
+        for name in sorted(folders + files):
+            if match := SCAN.fullmatch(name):
+                yield where / name, match
 
 
 def _absent(folder: Path, name: str, what: str) -> Path:
@@ -138,6 +141,7 @@ def prepare(
         strict=strict, force=force, name="ms", classes=["background", "lesion"],
         channels=[*options.modalities], origin=origin, prep_version=PREP_VERSION,
         annotators=["rater 1", "rater 2"] if options.raters else None,
+        sources=inputs.sources(cases, inputs.Input(inputs.VOLUMES, options.spacing)),
         spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
     )  # fmt: skip
 
@@ -153,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--out", type=Path, help="prepared folder (default: ms below the data root)")
     add("--modalities", nargs="+", choices=MODALITIES, default=default.modalities,
         help="channels; the paper has FLAIR and T1 (default: flair mprage)")  # fmt: skip
-    add("--which", choices=("preprocessed", "orig"), default=default.which)
+    add("--which", choices=("preprocessed", "orig"), default=default.which,
+        help="orig: needs masks on the grid of the originals; those of the archive lie on the\n"
+        "preprocessed one, so its tree as it is ends in the error about one grid")  # fmt: skip
     add("--truth", choices=TRUTHS, default=default.truth, help="what is the truth (mask1)")
     add("--annotators", choices=("simulated", "raters"), default="simulated",
         help="simulated at run time as in the paper, or the two raters themselves")  # fmt: skip

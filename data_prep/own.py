@@ -6,14 +6,16 @@ options of `data_prep.folders` need that command; this is its short form.
 """
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from jaxtyping import Float
 from matplotlib.colors import to_rgb
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
 from data_prep import folders
@@ -30,7 +32,8 @@ LAYOUT = (
     "expected images/ (or images_t1/, images_t2/ for channels) and beside it one folder of masks "
     "for each annotator, with the same file names"
 )
-SUFFIX = re.compile(r"\.(nii\.gz|nii|png|tiff?)$", re.I)
+NOTE = "Software"  # the keyword of a PNG's text
+WRITTEN = (".nii.gz", ".tif", ".png")  # suffixes of predictions
 
 
 def plan_of(source: Path) -> Plan:
@@ -60,17 +63,20 @@ def prepare_own(source: Path, out: Path, origin: str = "real") -> list[str]:
 def predict_own(run: Run, source: Path, out: Path) -> int:
     """Write for every image its truth, uncertainty and every annotator's expected mask.
 
-    NIfTI for NIfTI, on the grid and with the affine of the image; else PNG: class maps with
-    their class indices as palette indices, uncertainty as grey (255 = largest). Files already
-    there are left alone; an image that cannot be used is passed over. Returns their number.
+    NIfTI for NIfTI, on the grid and with the affine of the image; TIFF for a stack of pages:
+    class indices, uncertainty as grey (255 = largest); else PNG: the same with class indices
+    as palette indices. Each file names the run that wrote it. Files already there are left
+    alone; those of another run move to a folder beside `out`, with a warning. An image that
+    cannot be used is passed over. Returns the number of images.
     """
     model, names = run.model(), run.provenance["shape"]["annotators"]
+    note = f"noisyseg run {run.config.digest(run.provenance['fingerprint'])}"
     entries, written = plan_of(source).entries, 0
+    _make_way(entries, out, note)
     for entry in tqdm(entries, desc="predictions", disable=None, leave=False):
         # The last file of an image is written last, so it tells whether all are there.
-        first = next(file for file in entry.images if file is not None)
-        folder, suffix = out / entry.name, ".nii.gz" if _volume(first) else ".png"
-        if (folder / f"uncertainty{suffix}").exists():
+        first, folder = _first(entry), out / entry.name
+        if _there(folder, "uncertainty"):
             written += 1
             continue
         try:
@@ -81,9 +87,59 @@ def predict_own(run: Run, source: Path, out: Path) -> int:
         found = predict_volume(model, flat, axis=0)
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in _arrays(found, names):
-            _write(folder / f"{name}{suffix}", array, first)
+            _write(folder / name, array, first, note)
         written += 1
     return written
+
+
+def _first(entry: Entry) -> Path:
+    return next(file for file in entry.images if file is not None)
+
+
+def _there(folder: Path, name: str) -> list[Path]:
+    return [f for suffix in WRITTEN if (f := folder / f"{name}{suffix}").exists()]
+
+
+def _make_way(entries: Sequence[Entry], out: Path, note: str) -> None:
+    """Predictions of another run move from `out` to beside it; this run's come back from there."""
+    # The truth of an image is written first: where it is missing, nothing is there.
+    notes = {_note_of(f) for entry in entries for f in _there(out / entry.name, "truth")}
+    if not (others := sorted(notes - {note})):
+        return
+    other, kept = _beside(out, others[0]), _beside(out, note)
+    if other.exists():
+        raise FileExistsError(
+            f"{out} and {other} both hold predictions of {others[0] or 'an unknown run'}; move one "
+            "of them away"
+        )
+    out.rename(other)
+    if kept.exists():
+        kept.rename(out)
+    warnings.warn(
+        f"{out} held predictions of {others[0] or 'an unknown run'}, which are now in {other}: "
+        f"this is {note}",
+        stacklevel=3,
+    )
+
+
+def _beside(out: Path, note: str) -> Path:
+    return out.with_name(f"{out.name}-{note.rpartition(' ')[2] or 'unknown'}")
+
+
+def _note_of(file: Path) -> str:
+    """The run that a prediction names; empty for what names none or cannot be read."""
+    try:
+        if file.suffix == ".png":
+            with Image.open(file) as picture:
+                return str(picture.info.get(NOTE, ""))
+        if file.suffix == ".tif":
+            with tifffile.TiffFile(file) as stack:
+                return stack.pages.first.description
+        from nibabel import Nifti1Image
+
+        return Nifti1Image.from_filename(file).header["descrip"].item().decode()
+    except Exception:  # readers raise whatever they meet in a damaged file
+        return ""
 
 
 def _pixels(entry: Entry, first: Path) -> Float[ndarray, "channel *space"]:
@@ -106,18 +162,23 @@ def _arrays(found: VolumePrediction, names: list[str]) -> Iterator[tuple[str, nd
     yield "uncertainty", found.uncertainty
 
 
-def _write(file: Path, array: Float[ndarray, "z y x"] | ndarray, image: Path) -> None:
+def _write(file: Path, array: Float[ndarray, "z y x"] | ndarray, image: Path, note: str) -> None:
+    """`array` as `file`, to which the suffix of its kind is added."""
     if _volume(image):
         from data_prep import volumes
 
         grid = volumes.read_volume(image)
         back = volumes.to_input_grid(np.ascontiguousarray(array.T), grid, array.dtype == np.uint8)
-        volumes.write_nifti(file, back, grid.source[1])
+        volumes.write_nifti(file.with_name(f"{file.name}.nii.gz"), back, grid.source[1], note)
         return
-    with replacing(file) as part:
-        if array.dtype == np.uint8:
-            picture = Image.fromarray(array[0])
-            picture.putpalette([round(255 * v) for c in CLASS_COLOURS for v in to_rgb(str(c))])
-        else:
-            picture = Image.fromarray((255 * array[0]).round().astype(np.uint8))
-        picture.save(part, format="png")
+    pages = array if array.dtype == np.uint8 else (255 * array).round().astype(np.uint8)
+    if len(pages) > 1:
+        with replacing(file.with_name(f"{file.name}.tif")) as part:
+            tifffile.imwrite(part, pages, photometric="minisblack", description=note)
+        return
+    picture, text = Image.fromarray(pages[0]), PngImagePlugin.PngInfo()
+    if array.dtype == np.uint8:
+        picture.putpalette([round(255 * v) for c in CLASS_COLOURS for v in to_rgb(str(c))])
+    text.add_text(NOTE, note)
+    with replacing(file.with_name(f"{file.name}.png")) as part:
+        picture.save(part, format="png", pnginfo=text)

@@ -136,6 +136,8 @@ def _read_png(file: Path, as_mask: bool) -> tuple[ndarray, bool, bool]:
         raise Unusable(f"{file}: a colour or alpha PNG of 16 bits; save it as TIFF, or with 8")
     try:
         with Image.open(file, formats=["PNG"]) as picture:
+            picture.verify()  # the checksums of the pixels, which reading them leaves out
+        with Image.open(file, formats=["PNG"]) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise Unusable(f"{file}: {picture.n_frames} frames; save one, or a TIFF stack")
             if picture.mode == "P" and not as_mask:

@@ -1,7 +1,7 @@
 """Folders -> which files make one image: its channels, its masks by annotator, its truth.
 
 Two layouts: a folder for the images and one for each annotator, and the tree of the authors'
-code. Opens no file.
+code. Opens no file; of the tree it asks `survey` whether the truth is grey.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.matching import SPLITS, aliases, few, list_files, match, without
-from data_prep.survey import GREY, Entry
+from data_prep.survey import GREY, GREY_TRUTH, Entry, grey_truths
 
-IMAGES, TRUTHS = ("image", "gaussian"), ("gt", "annotator_5")
+# Kinds of folders in the authors' tree; the first kind of truth that is there is the truth.
+IMAGES, TRUTHS, COPY = ("image", "gaussian"), ("gt", "annotator_5", "good"), "good"
 
 
 class Plan(NamedTuple):
@@ -106,22 +107,53 @@ def plan_tree(folder: Path) -> Plan:
     """Match the authors' tree: {train,validate,test}/{Image or Gaussian,GT,Over,...}/*.tif.
 
     GT is the truth, else Annotator_5, else Good (which their scripts copy from the truth) is
-    truth and annotator at once. Every other folder is an annotator. A name stands for one
-    image of a split: 00017_Over.tif, case_over_7.tif or the image's own name. Raises
-    ValueError as `plan_folders`.
+    truth and annotator at once; a truth that some split lacks is not used. Every other folder
+    is an annotator. A name stands for one image of a split: 00017_Over.tif, case_over_7.tif or
+    the image's own name. Raises ValueError as `plan_folders`, and where train has nothing to
+    learn from.
     """
     folder = Path(folder)
     parts = {d.name: _kinds(d) for d in _inner(folder) if d.name.lower() in SPLITS}
     if not parts:
         raise ValueError(f"{folder} holds none of {', '.join(SPLITS)}; give the folder above them")
-    every = {kind: None for kinds in parts.values() for kind in kinds}
-    annotators = tuple(sorted(k for k in every if k not in (*IMAGES, *TRUTHS)))
-    copied = not set(every) & set(TRUTHS) and "good" in every
-    truth = "good" if copied else next((k for k in TRUTHS if k in every), None)
+    every = {kind for kinds in parts.values() for kind in kinds}
+    chosen = next((k for k in TRUTHS if k in every), None)
+    annotators = tuple(sorted(every - {*IMAGES, chosen} | every & {COPY}))
+    truth, remarks = _truth_of_all(folder, parts, chosen)
     entries = [e for name, kinds in parts.items() for e in _part(name, kinds, annotators, truth)]
-    remarks = ("Good is used as an annotator and as the truth",) if copied else ()
-    tree = GREY if "gt" in every else "masks"
-    return Plan(entries, annotators, {"tree": str(folder)}, truth is not None, tree, remarks)
+    _refuse_no_train(folder, entries, bool(annotators), truth)
+    # Only GT is grey, and only as the authors' MNIST scripts write it.
+    grey = grey_truths(entries) if truth == TRUTHS[0] else 0
+    if grey:
+        remarks.append(f"GT is grey: values above {GREY_TRUTH} are foreground, in {grey} masks")
+    tree = GREY if grey else "masks"
+    return Plan(entries, annotators, {"tree": str(folder)}, bool(truth), tree, tuple(remarks))
+
+
+def _truth_of_all(
+    folder: Path, parts: Mapping[str, Mapping[str, Path]], chosen: str | None
+) -> tuple[str | None, list[str]]:
+    """The kind of truth, None where a split lacks the `chosen` one; and remarks on it."""
+    lacking = [name for name, kinds in parts.items() if chosen not in kinds]
+    if chosen and lacking:
+        # A truth is for evaluation only; it must not decide which images are learned from.
+        there = next(kinds[chosen].name for kinds in parts.values() if chosen in kinds)
+        return None, [f"{folder}: no {there} in {few(lacking)}, so no truth is used"]
+    return chosen, ["Good is used as an annotator and as the truth"] if chosen == COPY else []
+
+
+def _refuse_no_train(
+    folder: Path, entries: Sequence[Entry], annotated: bool, truth: str | None
+) -> None:
+    needed = [*(["a mask of an annotator"] if annotated else []), *([truth] if truth else [])]
+    if not needed:
+        raise ValueError(f"{folder}: no annotator and no truth in every split; add their folders")
+    train = [e for e in entries if e.split == "train"]
+    if not any((e.masks or not annotated) and (e.truth or not truth) for e in train):
+        raise ValueError(
+            f"{folder}: none of {len(train)} images of train has {' and '.join(needed)}, so there "
+            "is nothing to learn from; add them to train"
+        )
 
 
 def _inner(folder: Path) -> list[Path]:

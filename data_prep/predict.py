@@ -1,8 +1,8 @@
 """A trained run over whole NIfTI volumes: truth, every annotator and uncertainty as NIfTI.
 
-The images are brought to the spacing and the normalisation of the training data, the model goes
-through the axial slices (or the volume), and everything is brought back to the grid, orientation
-and affine of the first image.
+The files become the same arrays as those that the run was trained on (spacing, normalisation,
+orientation: what the prepared folder notes), the model goes through the slices (or the volume),
+and everything is brought back to the grid, orientation and affine of the first image.
 
     python -m data_prep.predict --run runs/ms/… --images flair.nii.gz t1.nii.gz --out prediction
 """
@@ -11,16 +11,28 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from data_prep import volumes
-from noisyseg.data import load_dataset
+from data_prep import inputs, volumes
+from data_prep.inputs import Input
+from data_prep.pictures import to_space
+from data_prep.slicing import normalised
+from noisyseg.data import SegmentationDataset, load_dataset
 from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.recipes import build_model
 from noisyseg.results import Run, is_done, read_config
+
+NO_VOLUMES = {
+    "lidc": "crops about nodules, from DICOM or outlines",
+    "mnist": "single digits",
+    "coloured": "single digits",
+}
+# What folders and runs made before there were notes can be told by: name, start of the licence.
+BEFORE_NOTES = {"ms": ("MSLSC", "phantoms"), "brats": ("BraTS", "phantoms")}
 
 
 def load_run(folder: Path) -> Run:
@@ -31,13 +43,95 @@ def load_run(folder: Path) -> Run:
     return Run(read_config(folder), folder, build_model)
 
 
-def training_spacing(run: Run) -> float | None:
-    """mm of the pixels that the run was trained on; None where its data are not known here."""
+def input_of(run: Run, spacing_mm: float | None = None) -> Input:
+    """How files become images for `run`; `spacing_mm` along every axis, if given, instead of its.
+
+    ValueError for a spacing that is none, for data that are no volumes, and where neither the
+    run nor its data set, unchanged since, says it.
+    """
+    if spacing_mm is not None and not 0 < spacing_mm < np.inf:
+        raise ValueError(f"--spacing {spacing_mm:g}: give millimetres, a finite number above 0")
+    made = inputs.noted(run.provenance["shape"].get("sources", [])) or _unnoted(run, spacing_mm)
+    if made.reader == inputs.PICTURES:
+        raise ValueError(
+            f"{run.path} was trained on PNG or TIFF pictures, so a NIfTI volume is no input for "
+            "it; `python -m noisyseg.report` predicts folders of pictures"
+        )
+    return made if spacing_mm is None else made._replace(spacing_mm=spacing_mm)
+
+
+def _unnoted(run: Run, spacing_mm: float | None) -> Input:
+    """The input of a run that notes nothing: what its data set says, else what its name means."""
+    data, why = _training_data(run)
+    if data is not None and (made := inputs.noted(data.meta["sources"])):
+        return made
+    name = Path(run.config.dataset).name if data is None else data.name
+    if name in NO_VOLUMES:
+        raise ValueError(
+            f"{run.path} was trained on {name}, {NO_VOLUMES[name]}: no NIfTI volume becomes such "
+            "an image; give noisyseg.predict_volume an array prepared alike"
+        )
+    if data is not None:
+        return _before_notes(data)
+    if spacing_mm is None:
+        raise ValueError(f"{why}, so the spacing is not known; give --spacing in mm")
+    if name not in BEFORE_NOTES:
+        raise ValueError(
+            f"{why}, so it is not known how its images were normalised; prepare {name} again with "
+            "the same files and options"
+        )
+    return Input(inputs.VOLUMES, spacing_mm)
+
+
+def _training_data(run: Run) -> tuple[SegmentationDataset | None, str]:
+    """The data set that `run` was trained on, or None and why it is not to be had."""
     try:
-        spacing = load_dataset(run.config.dataset).spacing_mm
+        data = load_dataset(run.config.dataset)
     except FileNotFoundError:
-        return None
-    return None if spacing is None else float(spacing[-1])
+        return None, f"the data of {run.path}, {run.config.dataset}, are not here"
+    if data.fingerprint != (trained_on := run.provenance["fingerprint"]):
+        return None, (
+            f"{data.path} is not what {run.path} was trained on (fingerprint "
+            f"{data.fingerprint[:8]}, that of the run is {trained_on[:8]})"
+        )
+    return data, ""
+
+
+def _before_notes(data: SegmentationDataset) -> Input:
+    if str(data.meta["licence"]).startswith(BEFORE_NOTES.get(data.name, ())) and data.spacing_mm:
+        return Input(inputs.VOLUMES, float(data.spacing_mm[-1]))
+    raise ValueError(
+        f"{data.path} does not say how files became its images; prepare it again with the same "
+        "files and options (its runs stay valid), or give noisyseg.predict_volume an array "
+        "prepared alike"
+    )
+
+
+def network_input(
+    scans: Sequence[volumes.Volume], made: Input
+) -> tuple[Float[ndarray, "channel z y x"], volumes.Volume]:
+    """What the network sees of `scans`, one a channel, and a volume on the same grid.
+
+    `Unusable` for a scan that is constant.
+    """
+    if made.reader == inputs.VOLUMES:
+        ready = [_respaced(volumes.normalise(scan), made) for scan in scans]
+        return volumes.axial(volumes.stack(ready)).swapaxes(0, 1), ready[0]
+    ready = [_respaced(scan, made) for scan in scans]
+    channels = np.stack([to_space(scan.array) for scan in ready])
+    return normalised(channels, made.normalise, scans[0].file), ready[0]
+
+
+def _respaced(scan: volumes.Volume, made: Input) -> volumes.Volume:
+    if made.spacing_mm is None:
+        return scan
+    if isinstance(made.spacing_mm, int | float):
+        return volumes.resample(scan, (made.spacing_mm,) * 3)
+    # Those of the training data, of the last axes of (z, y, x), which may differ a little.
+    given = tuple(made.spacing_mm)[::-1]
+    if np.allclose(given, scan.spacing[: len(given)], rtol=1e-3):
+        return scan
+    return volumes.resample(scan, (*given, *scan.spacing[len(given) :]))
 
 
 def predict_files(
@@ -51,7 +145,7 @@ def predict_files(
 
     `images`: one file a channel, in the order of the training data's channels, on one grid.
     `spacing_mm`: None takes that of the training data. Raises ValueError for a wrong number of
-    images and what `volumes` refuses.
+    images, what `input_of` and what `volumes` refuse.
     """
     shape = run.provenance["shape"]
     if len(images) != shape["channels"]:
@@ -59,18 +153,20 @@ def predict_files(
             f"{len(images)} images, but the run was trained on {shape['channels']} channels: give "
             "one file for each, in their order"
         )
+    made = input_of(run, spacing_mm)
     scans = [volumes.read_volume(file) for file in images]
     volumes.same_grid({f"{v.file} ({n + 1})": v for n, v in enumerate(scans)})
-    spacing = spacing_mm or training_spacing(run)
-    if spacing is None:
-        raise ValueError("the training data has no spacing or is not here; give --spacing in mm")
-    ready = [volumes.resample(volumes.normalise(v), (spacing,) * 3) for v in scans]
-    found = predict_volume(run.model(), volumes.axial(volumes.stack(ready)).swapaxes(0, 1),
-                           axis=0, patch=patch)  # fmt: skip
-    return _write(found, ready[0], out, shape)
+    array, grid = network_input(scans, made)
+    found = predict_volume(run.model(), array, axis=0, patch=patch)
+    if made.reader == inputs.VOLUMES:  # its rows run from the front to the back
+        noisy = None if found.noisy_probs is None else found.noisy_probs[..., ::-1, :]
+        found = VolumePrediction(found.probs[..., ::-1, :], noisy)
+    return _write(found, grid, out, shape)
 
 
-def _write(found: VolumePrediction, on: volumes.Volume, out: Path, shape: dict) -> dict[str, Path]:
+def _write(
+    found: VolumePrediction, on: volumes.Volume, out: Path, shape: dict[str, Any]
+) -> dict[str, Path]:
     affine = on.source[1]
     probs = _back(found.probs, on)
     entropy = VolumePrediction(probs / probs.sum(0), None).uncertainty
@@ -86,11 +182,10 @@ def _write(found: VolumePrediction, on: volumes.Volume, out: Path, shape: dict) 
 
 
 def _back(
-    pictures: Float[ndarray, "class z y x"], on: volumes.Volume
+    probs: Float[ndarray, "class z y x"], on: volumes.Volume
 ) -> Float[ndarray, "class x y z"]:
-    """Axial pictures as volumes on the grid and in the orientation of the input file."""
-    turned = pictures[:, :, ::-1].transpose(0, 3, 2, 1)
-    return np.stack([volumes.to_input_grid(one, on) for one in turned])
+    """Volumes on the grid and in the orientation of the input file."""
+    return np.stack([volumes.to_input_grid(one.T, on) for one in probs])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from data_prep.cases import Slices, Unusable
 from data_prep.matching import few
-from data_prep.survey import TRUTH, Entry, load
+from data_prep.survey import NOT_LABELLED, TRUTH, Entry, load
 from noisyseg.data import SegmentationDataset
 
 NORMALISE = ("zscore", "minmax", "none")
@@ -39,30 +39,31 @@ def slices_of(entry: Entry, recipe: Recipe) -> Slices:
     """The arrays of one entry: images float32, labels and truth int8 (int16 for more than
     127 classes), -1 = not labelled.
 
-    Raises `Unusable` naming file and value for a mask value that is no class, a missing truth
-    and a constant image.
+    A slice that nobody labelled is left out, unless it is for testing. Raises `Unusable` naming
+    file and value for a mask value that is no class, a missing truth and a constant image.
     """
     if recipe.has_truth and entry.truth is None:
-        raise Unusable(f"{entry.images[0]}: no truth mask; add one, or leave --truth away")
+        raise Unusable(f"{entry.images[0]}: no truth mask; add one, or use no truth at all")
     if recipe.annotators and not entry.masks and entry.split != "test":
         raise Unusable(f"{entry.images[0]}: nobody labelled it; add a mask or remove it")
     loaded = load(entry, recipe.spacing_mm, recipe.tree)
     image = normalised(loaded.image, recipe.normalise, entry.images[0])
     files = dict(entry.masks) | {TRUTH: entry.truth}
     masks = {
-        w: _fit(_as_classes(m, recipe.classes, files[w]), recipe, 0)
+        w: _fit(_as_classes(m, recipe.classes, files[w], w != TRUTH), recipe, 0)
         for w, m in loaded.masks.items()
     }
     image = np.stack([_fit(channel, recipe, channel.min()) for channel in image], axis=1)
     absent = np.full((len(image), *recipe.size), -1, _dtype(recipe.classes))
     labels = [masks.get(who, absent) for who in recipe.annotators]
-    return _chosen(
+    found = _chosen(
         image,
         np.stack(labels, axis=1) if labels else None,
         masks[TRUTH] if recipe.has_truth else None,
         recipe.slices,
         loaded.image.ndim == 4,
     )
+    return found if entry.split == "test" else _labelled(found, entry.images[0])
 
 
 def normalised(
@@ -89,15 +90,19 @@ def _dtype(classes: Mapping[int, int]) -> type[np.signedinteger]:
     return np.int8 if max(classes.values()) < 127 else np.int16
 
 
-def _as_classes(mask: ndarray, classes: Mapping[int, int], file: Path | None) -> ndarray:
-    result = np.full(mask.shape, -1, _dtype(classes))
-    for value, number in classes.items():
-        result[mask == value] = number
-    if (result < 0).any():
+def _as_classes(
+    mask: ndarray, classes: Mapping[int, int], file: Path | None, partly: bool
+) -> ndarray:
+    """Class numbers; `partly`: the mask may hold -1, not labelled, as labels do and truth not."""
+    known = [*classes, *([NOT_LABELLED] if partly else [])]
+    if (wrong := ~np.isin(mask, known)).any():
         raise Unusable(
-            f"{file}: value {mask[result < 0].flat[0]} is none of {few(classes)}; correct the "
+            f"{file}: value {mask[wrong].flat[0]} is none of {few(known)}; correct the "
             "mask, or give all values with --values"
         )
+    result = np.full(mask.shape, NOT_LABELLED, _dtype(classes))
+    for value, number in classes.items():
+        result[mask == value] = number
     return result
 
 
@@ -126,6 +131,17 @@ def _chosen(
     keep = np.flatnonzero(np.any([w.any(1) for w in written], axis=0))
     rows = [None if a is None else a[keep] for a in (images, labels, truth)]
     return Slices(*rows, [ids[n] for n in keep])
+
+
+def _labelled(found: Slices, file: Path | None) -> Slices:
+    """The slices that somebody labelled; `Unusable` where there is none."""
+    if found.labels is None:
+        return found
+    keep = np.flatnonzero((found.labels >= 0).reshape(len(found.labels), -1).any(1))
+    if len(found.labels) and not len(keep):
+        raise Unusable(f"{file}: its masks hold -1 (not labelled) only; remove it, or mark classes")
+    rows = [None if a is None else a[keep] for a in found[:3]]
+    return Slices(*rows, [found.ids[n] for n in keep])
 
 
 def agreement(data: SegmentationDataset) -> str:

@@ -13,8 +13,9 @@ import argparse
 import gzip
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ MAPPING = (
     "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,"
     "BraTS_2019_subject_ID,BraTS_2020_subject_ID"
 )
+CASE = re.compile(r"training\d+_\d+|BraTS20_Training_\d+")
 
 
 class Written(NamedTuple):
@@ -69,8 +71,9 @@ def make_ms(
     `visits`: scans of each patient, or one number for all; None = 4, 4, 5, 4, 4 and so on.
     `voxel_mm` coarsens the 181 x 217 x 181 grid of 1 mm. Official files are `.nii`; `compress`
     writes `.nii.gz`. A scan depends on seed, patient and visit alone. Complete scans are left
-    alone; `force` deletes the tree first. Raises ValueError for numbers out of range,
-    FileExistsError for a folder that is no stand-in or was made with other settings.
+    alone, so a tree may grow; `force` deletes it first. Raises ValueError for numbers out of
+    range, FileExistsError for a folder that is no stand-in, was made with other settings or
+    holds scans besides those asked for.
     """
     counts = _visits(patients, visits)
     grid = ms_grid(voxel_mm)
@@ -81,12 +84,12 @@ def make_ms(
         scan = make_visit(ms_anatomy(voxel_mm, seed, patient), seed, patient, visit)
         return [*(scan.images[name] for name in MODALITIES), *scan.masks]
 
-    tasks = (
+    tasks = [
         _Task(_ms_files(tree, patient, visit, suffix), partial(volumes, patient, visit))
         for patient, count in enumerate(counts, start=1)
         for visit in range(1, count + 1)
-    )
-    return Written(tree, *_run(tasks, sum(counts), grid.affine, out))
+    ]
+    return Written(tree, *_run(tasks, grid.affine, out))
 
 
 def _visits(patients: int, visits: Sequence[int] | None) -> list[int]:
@@ -125,10 +128,10 @@ def make_brats(
         tumour = make_case(voxel_mm, seed, case)
         return [*(tumour.images[name] for name in SEQUENCES), tumour.labels]
 
-    tasks = (
+    tasks = [
         _Task(_brats_files(tree, case), partial(volumes, case)) for case in range(1, cases + 1)
-    )
-    done = _run(tasks, cases, grid.affine, out)
+    ]
+    done = _run(tasks, grid.affine, out)
     _write_mapping(tree, seed)
     return Written(tree, *done)
 
@@ -194,13 +197,26 @@ def _refuse(record: Path, settings: dict, force: bool) -> None:
         )
 
 
-def _run(tasks: Iterable[_Task], total: int, affine: ndarray, out: Path) -> tuple[int, int]:
+def _refuse_more(tasks: Sequence[_Task], out: Path) -> None:
+    # Readers take every case of a tree: those of an earlier, larger call would be in the data.
+    cases = {m[0] for file in out.rglob("*.nii*") if (m := CASE.match(file.name))}
+    asked = {m[0] for task in tasks for file in task.files if (m := CASE.match(file.name))}
+    if more := sorted(cases - asked):
+        raise FileExistsError(
+            f"{out} holds {len(cases)} cases, {len(asked)} are asked for; not among these are "
+            f"{', '.join(more[:3])}{' ...' if len(more) > 3 else ''}: ask for as many, --force "
+            "makes it again, --out gives another folder"
+        )
+
+
+def _run(tasks: Sequence[_Task], affine: ndarray, out: Path) -> tuple[int, int]:
+    _refuse_more(tasks, out)
     made = 0
-    for task in tqdm(tasks, desc=out.name, total=total, disable=None, leave=False):
+    for task in tqdm(tasks, desc=out.name, disable=None, leave=False):
         if not all(file.is_file() for file in task.files):
             _publish(task, affine, out)
             made += 1
-    return made, total - made
+    return made, len(tasks) - made
 
 
 def _publish(task: _Task, affine: ndarray, out: Path) -> None:

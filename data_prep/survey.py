@@ -4,7 +4,7 @@ Done before anything is written, so that a wrong class value or a picture of ano
 an error with a file's name. Knows no rule of file names and no command line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,8 @@ TRUTH = "the truth"
 GREY = "grey truth"
 MANY = 20  # more classes than this are asked about
 GREY_TRUTH = 10  # the authors' loader: grey truth above this is foreground
+NOT_LABELLED = -1  # in a mask as in a prepared folder
+PARTLY = "-1 in a mask, which means not labelled unless --values names it"
 
 
 class Entry(NamedTuple):
@@ -79,8 +81,8 @@ def load(entry: Entry, spacing_mm: float | None = None, tree: str = "") -> Loade
         _check_grid(files[0], scans[0], file, scan, scan.array.shape[1:])
     for who, mask in masks.items():
         _check_grid(files[0], scans[0], given[who], mask, mask.array.shape)
-    if tree == GREY and TRUTH in masks and not _is_binary(masks[TRUTH].array):
-        masks[TRUTH] = masks[TRUTH]._replace(array=1 * (masks[TRUTH].array > GREY_TRUTH))
+    if tree == GREY and TRUTH in masks:
+        masks[TRUTH] = masks[TRUTH]._replace(array=_black_or_white(masks[TRUTH].array))
     if spacing_mm is not None:
         scans = [pictures.resampled(s, spacing_mm, f) for s, f in zip(scans, files, strict=True)]
         masks = {w: pictures.resampled(m, spacing_mm, given[w]) for w, m in masks.items()}
@@ -97,8 +99,41 @@ def _flat(scan: pictures.Scan, tree: str) -> pictures.Scan:
     return scan
 
 
-def _is_binary(array: ndarray) -> bool:
-    return set(np.unique(array).tolist()) <= {0, 1}
+def _black_or_white(grey: Int[ndarray, "*space"]) -> Int[ndarray, "*space"]:
+    # The authors' loader leaves a file of 0 and 1 as it is; -1 stays, to be refused by name.
+    return np.where(grey < 0, grey, grey > GREY_TRUTH) if grey.max() > 1 else grey
+
+
+def grey_truths(entries: Sequence[Entry]) -> int:
+    """How many true masks are grey pictures to threshold; 0 where they hold class numbers.
+
+    One decision for all entries: grey are values above GREY_TRUTH that are not 0 and 255 only,
+    beside annotators who all wrote two values. Damaged files are left to `survey` to report.
+    """
+    truths = [_values(entry.truth) for entry in entries if entry.truth]
+    every = set().union(*truths)
+    if _is_binary(every) or max(every, default=0) <= GREY_TRUTH:
+        return 0
+    written: dict[str, set[int]] = {}
+    for entry in tqdm(entries, desc="grey truth", disable=None, leave=False):
+        for who, file in entry.masks.items():
+            written.setdefault(who, set()).update(_values(file))
+    if not all(map(_is_binary, written.values())):
+        return 0
+    return sum(max(values, default=0) > 1 for values in truths)
+
+
+def _values(file: Path) -> set[int]:
+    """The values in a mask file, none where it cannot be read."""
+    try:
+        return set(np.unique(pictures.read_labels(file).array).tolist())
+    except Unusable:
+        return set()
+
+
+def _is_binary(values: Iterable[int]) -> bool:
+    labels = set(values) - {NOT_LABELLED}
+    return labels <= {0, 1} or labels <= {0, 255}
 
 
 def _check_grid(
@@ -128,7 +163,8 @@ def survey(entries: Sequence[Entry], spacing_mm: float | None = None, tree: str 
             continue
         found.shapes[entry.name] = loaded.image.shape
         found.spacings[entry.name] = loaded.spacing
-        for remark in loaded.remarks:
+        part = any((m == NOT_LABELLED).any() for w, m in loaded.masks.items() if w != TRUTH)
+        for remark in (*loaded.remarks, *([PARTLY] if part else [])):
             found.remarks.setdefault(remark, []).append(entry.name)
         for who, mask in loaded.masks.items():
             file = entry.truth if who == TRUTH else entry.masks[who]
@@ -143,14 +179,15 @@ def class_table(
     """Value in a file -> class, and the names of the classes.
 
     Without `values` the sorted ones that occur; where every annotator wrote either 0 and 1 or
-    0 and 255, both mean the same. ValueError where values and names do not fit.
+    0 and 255, both mean the same. -1 is no class but "not labelled", unless `values` name it.
+    ValueError where values and names do not fit, and for another value below 0.
     """
-    where = {v: f for seen in found.values.values() for v, f in seen.items()}
+    where = _labels_where(found, values)
     if values is not None:
         if len(set(values)) != len(values) or len(values) < 2:
             raise ValueError(f"--values {few(values)}: give two or more different values")
         table = {int(v): n for n, v in enumerate(values)}
-    elif where and all(set(s) <= {0, 1} or set(s) <= {0, 255} for s in found.values.values()):
+    elif where and all(map(_is_binary, found.values.values())):
         table = {v: int(v > 0) for v in sorted(where)}
     else:
         table = {v: n for n, v in enumerate(sorted(where))}
@@ -170,6 +207,26 @@ def class_table(
             "--classes or --values"
         )
     return table, names
+
+
+def _labels_where(found: Survey, values: Sequence[int] | None) -> dict[int, Path]:
+    """Value -> a file that holds it, for every value but "not labelled"."""
+    where: dict[int, Path] = {}
+    for who, seen in found.values.items():
+        labels = {v: f for v, f in seen.items() if v != NOT_LABELLED or v in (values or ())}
+        if not labels:
+            raise ValueError(
+                f"{next(iter(seen.values()))}: like all masks of {who} it holds -1 (not labelled) "
+                "only; leave them out, or give --values if -1 is a class"
+            )
+        where |= labels
+    # With --values each image is checked alone, as for any other value that is not given.
+    if values is None and min(where, default=0) < 0:
+        raise ValueError(
+            f"{where[min(where)]}: value {min(where)} is below 0; write class numbers, -1 for not "
+            "labelled, or give all values with --values"
+        )
+    return where
 
 
 def _default_names(n: int) -> list[str]:

@@ -5,6 +5,7 @@ canonical orientation (axes to right, anterior, superior); an oblique one stays 
 that slices are the scanner's own. `to_input_grid` undoes all of it for a prediction.
 """
 
+import gzip
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,9 @@ from scipy import ndimage
 
 from data_prep.cases import Unusable
 
-TOLERANCE_MM = 1e-3
+TOLERANCE_MM = 1e-3  # or a hundredth of a voxel, where voxels are below a tenth of a mm
+SMALLEST_MM = 1e-6  # a nanometre: what is smaller is no voxel
+MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: metre, micron; 2 is mm, as is what is unknown
 Affine = Float[ndarray, "4 4"]
 DAMAGED = (nib.filebasedimages.ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
 
@@ -29,7 +32,8 @@ DAMAGED = (nib.filebasedimages.ImageFileError, HeaderDataError, OSError, EOFErro
 class Volume(NamedTuple):
     """`array` (x, y, z) with `affine` from voxels to mm; `spacing` in mm.
 
-    `file` is where it came from, `source` that file's own shape and affine.
+    `file` is where it came from, `source` that file's own shape and affine (to mm as well,
+    whatever unit its header counts in).
     """
 
     array: Float32[ndarray, "x y z"]
@@ -47,7 +51,7 @@ def read_volume(file: Path) -> Volume:
     """
     image = _open(Path(file))
     array = _pixels(image, Path(file))
-    affine = np.asarray(image.affine, float)
+    affine = _affine_mm(image)
     _check_affine(affine, Path(file))
     turned = apply_orientation(array, io_orientation(affine))
     canonical = affine @ inv_ornt_aff(io_orientation(affine), array.shape)
@@ -68,7 +72,28 @@ def _open(file: Path) -> nib.Nifti1Image:
         raise Unusable(f"{file}: no readable NIfTI file ({error}); get it again") from error
     if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
         raise Unusable(f"{file}: a {type(image).__name__}; give NIfTI (.nii or .nii.gz)")
+    _check_gzip(image, file)
     return image
+
+
+def _check_gzip(image: nib.Nifti1Image, file: Path) -> None:
+    # nibabel stops at the last voxel and never comes to the checksum, which stands behind it.
+    for part in {str(holder.filename) for holder in image.file_map.values()}:
+        if not part.lower().endswith(".gz"):
+            continue
+        try:
+            with gzip.open(part) as stream:
+                while stream.read(1 << 20):
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise Unusable(f"{file}: cannot be read to its end ({error}); get it again") from error
+
+
+def _affine_mm(image: nib.Nifti1Image) -> Affine:
+    unit = MM_PER_UNIT.get(int(image.header["xyzt_units"]) % 8, 1.0)
+    affine = np.array(image.affine, float)
+    affine[:3] *= unit
+    return affine
 
 
 def _pixels(image: nib.Nifti1Image, file: Path) -> Float32[ndarray, "x y z"]:
@@ -91,9 +116,10 @@ def _pixels(image: nib.Nifti1Image, file: Path) -> Float32[ndarray, "x y z"]:
 
 
 def _check_affine(affine: Affine, file: Path) -> None:
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or steps.min() < SMALLEST_MM:
         raise Unusable(f"{file}: affine {affine[:3].tolist()} is singular; correct the header")
-    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    columns = affine[:3, :3] / steps
     if abs(columns.T @ columns - np.eye(3)).max() > 1e-2:
         raise Unusable(f"{file}: its axes are sheared, not at right angles; resample it first")
 
@@ -122,7 +148,7 @@ def same_grid(volumes: Mapping[str, Volume]) -> None:
         corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(base.array.shape) - 1)
         gap = abs(nib.affines.apply_affine(base.affine, corners)
                   - nib.affines.apply_affine(other.affine, corners)).max()  # fmt: skip
-        if gap > TOLERANCE_MM:
+        if gap > min(TOLERANCE_MM, 0.01 * min(base.spacing)):
             raise Unusable(
                 f"{name} and {first} lie {gap:.3g} mm apart (affines {other.affine[:3].tolist()} "
                 f"and {base.affine[:3].tolist()}); register or resample one to the other"
@@ -236,15 +262,16 @@ def to_input_grid(array: Float[ndarray, "x y z"], on: Volume, is_mask: bool = Fa
     return np.where(reached == 1, moved, 0).astype(array.dtype)
 
 
-def write_nifti(file: Path, array: ndarray, affine: Affine) -> Path:
+def write_nifti(file: Path, array: ndarray, affine: Affine, note: str = "") -> Path:
     """`array` with `affine` as NIfTI, by rename: an interrupted call leaves no half file.
 
-    The same bytes for the same input (no time stamp).
+    The same bytes for the same input (no time stamp). `note`: up to 80 bytes of ASCII.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = note
     suffix = ".nii.gz" if file.name.endswith(".gz") else ".nii"
     part = file.with_name(f".{file.name.removesuffix(suffix)}.{os.getpid()}{suffix}")
     try:

@@ -49,7 +49,7 @@ def _ours(title: str, head: Head = "pixel", **settings: Any) -> Method:
 
 
 METHODS: dict[str, Method] = {
-    "clean": _network("Network on the truth (upper bound)", "truth"),
+    "clean": _network("Network on the truth", "truth"),
     "oracle": _ours("Known confusion matrices", "known", trace_weight=0.0),
     "mean": _network("Network on mean labels", "mean"),
     "mode": _network("Network on majority labels", "majority"),

@@ -195,14 +195,8 @@ def calibration_bins(
 
 
 def ece_from_bins(bins: Float[Tensor, "3 bins"]) -> Float[Tensor, ""]:
-    """Σ over bins of share · |accuracy − confidence| (Guo et al. 2017, arXiv 1706.04599)."""
+    """Top-label error in 0…1: Σ over bins of share · |accuracy − confidence| (arXiv 1706.04599).
+
+    NaN where nothing is labelled.
+    """
     return (bins[2] - bins[1]).abs().sum() / bins[0].sum()
-
-
-def expected_calibration_error(
-    probs: Float[Tensor, "image class *space"],
-    labels: Int[Tensor, "image *space"],
-    n_bins: int = 15,
-) -> Float[Tensor, ""]:
-    """Top-label ECE over all labelled pixels, in 0…1; NaN where nothing is labelled."""
-    return ece_from_bins(calibration_bins(probs, labels, n_bins))

@@ -145,6 +145,8 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     axis.plot([0, 1], [0, slope], color="#c0392b", lw=1, label=f"y = {slope:.2f} x")
     axis.set(xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1),
              ylim=(0, 1))  # fmt: skip
+    means = f"mean {x.mean():.0%} predicted, {y.mean():.0%} written"
+    axis.set_title(f"{means}; r = {np.corrcoef(x, y)[0, 1]:.2f}", fontsize=8)
     axis.legend()
     return figure
 
@@ -176,6 +178,7 @@ def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
         [f"{name}\n{100 * low:.0f}–{100 * high:.0f} %\n{n} images"
          for (name, (low, high)), n in zip(GROUPS.items(), counts, strict=True)],
     )  # fmt: skip
-    axis.set_ylabel("Dice")
+    left = len(first) - sum(counts)
+    axis.set(ylabel="Dice", xlabel=f"agreement ({left} images outside); lines: 95 % over images")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
     return figure

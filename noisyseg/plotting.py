@@ -183,14 +183,12 @@ def matrices(
     values: Float[ndarray, "annotator reported true"], names: Sequence[str], classes: Sequence[str]
 ) -> Figure:
     """Confusion matrices with their numbers: rows = reported, columns = truth."""
-    n = values.shape[1]
+    size = (1.5 * len(names), 1.9)
     figure, axes = plt.subplots(
-        1, len(names), figsize=(1.5 * len(names), 1.9), squeeze=False, layout="tight"
+        1, len(names), figsize=size, sharey=True, squeeze=False, layout="tight"
     )
     for axis, matrix, name in zip(axes[0], values, names, strict=True):
         matrix_panel(axis, matrix, name, classes)
-        if axis is not axes[0, 0]:
-            axis.set_yticklabels([""] * n)
     axes[0, 0].set_ylabel("reported")
     return figure
 
@@ -239,12 +237,13 @@ def scores(
             hit = paper[(paper.method == method) & (paper[by] == shown)]
             axis.plot(scale * hit.value, [y] * len(hit), "x", color="#999999", ms=5)
         axis.set_title(title)
-        axis.set_xlabel(METRIC_LABEL.get(metric, metric) + (" (%)" if percent else ""))
+        name = METRIC_LABEL.get(metric, metric) if klass == "all" else f"{metric} of the {klass}"
+        axis.set_xlabel(name + (" (%)" if percent else ""))
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])
     axes[0, 0].invert_yaxis()
     if printed is not None:
-        axes[0, -1].plot([], [], "x", color="#999999", label="printed in the paper")
+        axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

@@ -86,6 +86,7 @@ def model_shape(data: SegmentationDataset) -> dict[str, Any]:
         "classes": list(data.classes),
         "annotators": list(data.annotators),
         "dims": len(data.space),
+        "sources": data.meta["sources"],  # says how files became images, for data_prep.predict
     }
 
 

@@ -49,6 +49,22 @@ def test_seeds_of_one_method_are_averaged(tiny_folder):
     assert table["average of 2"] == pytest.approx(wanted, abs=1e-6)
 
 
+def test_images_without_the_class_are_counted_apart(tiny_folder, monkeypatch):
+    run = trained(tiny_folder, "mode", epochs=1)
+    data = ns.load_dataset(tiny_folder)
+    test = recipes.load_splits(run.config, data).test
+    truth = np.zeros_like(test.read_truth())
+    truth[1, 2:5, 2:5] = 1  # only one image holds the class
+    monkeypatch.setattr(type(test), "read_truth", lambda self: truth)
+    prediction = run.model()(torch.from_numpy(test.read_images())).logits.argmax(1).numpy()
+    empty = [p.sum() == 0 for n, p in enumerate(prediction) if n != 1]
+    present = dice(prediction[[1]], truth[[1]])
+    (row,) = alone_and_averaged([run]).to_dict("records")
+    assert row["left_empty"] == pytest.approx(np.mean(empty))
+    assert row["dice_present"] == pytest.approx(present, abs=1e-6)
+    assert row["dice"] == pytest.approx((sum(empty) + present) / len(truth), abs=1e-6)
+
+
 def test_methods_and_labellings_are_not_mixed(tiny_folder):
     runs = [
         trained(tiny_folder, m, labelling=k) for m in ("mode", "mean") for k in ("dense", "one")

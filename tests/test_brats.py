@@ -162,7 +162,52 @@ def test_labels_of_two_years_in_one_mask(tree, tmp_path):
     mine = copied(tree, tmp_path)
     seg = mine / "BraTS20_Training_001" / "BraTS20_Training_001_seg.nii.gz"
     rewrite(seg, lambda a: np.where(np.indices(a.shape)[0] == 10, np.where(a == 4, 3, a), a))
-    assert "labels 3 and 4" in str(brats.prepare(mine, tmp_path / "out", SMALL))
+    report = brats.prepare(mine, tmp_path / "out", SMALL)
+    assert [*report.skipped] == ["BraTS20_Training_001"]
+    assert f"{seg}: holds label 3; data until 2021 have 0, 1, 2, 4" in str(report)
+
+
+def test_a_resection_cavity_is_no_enhancing_tumour(tmp_path):
+    """Label 4 is that since 2024, in data with the names of 2023."""
+    tree = brats_tree(tmp_path, 2023)
+    seg = tree / "BraTS-GLI-00002-000" / "BraTS-GLI-00002-000-seg.nii.gz"
+    rewrite(seg, lambda a: np.where(a == 3, 4, a).astype(np.uint8))
+    report = brats.prepare(tree, tmp_path / "out", SMALL)
+    assert [*report.skipped] == ["BraTS-GLI-00002-000"]
+    assert f"{seg}: holds label 4" in str(report) and "leave this case out" in str(report)
+    assert set(load_dataset(report.path).case_ids) == {
+        f"BraTS-GLI-0000{n}" for n in (1, 3, 4)
+    }  # fmt: skip
+    with pytest.raises(cases.Unusable, match="resection cavity"):
+        brats.prepare(tree, tmp_path / "strict", SMALL, strict=True)
+
+
+@pytest.mark.parametrize(("one", "other"), [(2018, 2019), (2019, 2020), (2021, 2023)])
+def test_trees_of_two_years_are_not_mixed(one, other, tmp_path):
+    for year in (one, other):
+        brats_tree(tmp_path, year, cases=1)
+    examples = sorted(BRATS_NAMES[year][1].format(1) for year in (one, other))
+    with pytest.raises(ValueError, match=f"of 2 years.*{examples[0]}, {examples[1]}.*one year"):
+        brats.prepare(tmp_path, tmp_path / "out", SMALL)
+
+
+def test_grades_in_two_folders_are_one_year(tmp_path):
+    tree = brats_tree(tmp_path, 2019)
+    high = tree.with_name("HGG") / "BraTS19_CBICA_A1_1"
+    high.parent.mkdir()
+    (tree / high.name).rename(high)
+    assert len(brats.find_cases(tree.parent)) == 4
+
+
+def test_linked_cases_are_cases(tree, tmp_path):
+    mine = copied(tree, tmp_path / "a")
+    linked = mine / "BraTS20_Training_002"
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    (mine / "BraTS20_Training_003" / "up").symlink_to(mine)
+    a = brats.prepare(mine, tmp_path / "a" / "brats", SMALL)
+    b = brats.prepare(tree, tmp_path / "b" / "brats", SMALL)
+    assert not a.skipped and folder_bytes(a.path) == folder_bytes(b.path)
 
 
 def test_trees_that_are_none(tmp_path, tree):

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from data_prep import folders
 from data_prep.cases import Unusable
 from data_prep.folders import main, plan_folders, plan_tree, prepare
-from data_prep.pictures import read_labels, to_space
+from data_prep.pictures import read_image, read_labels, to_space
 from data_prep.slicing import slices_of
 from noisyseg.data import load_dataset
 
@@ -292,6 +292,29 @@ def test_a_stack_that_was_cut_off_is_never_a_shorter_one(tmp_path, written):
             refused += str(file) in str(error)
     assert refused > 10
 
+    assert refused > 10
+
+
+RAMP = (np.add.outer(np.arange(32), np.arange(32)) * 300).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("read", "array"), [(read_image, RAMP), (read_labels, mask(3, (64, 64)))], ids=["image", "mask"]
+)
+def test_a_flipped_bit_in_a_png_is_refused_or_changes_nothing(tmp_path, read, array):
+    """Every bit of the file in turn; the checksums of the pixels stand beside them."""
+    file = png(tmp_path / "a.png", array)
+    whole, refused = file.read_bytes(), 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(bytes(damaged))
+        try:
+            np.testing.assert_array_equal(np.squeeze(read(file).array), array)
+        except Unusable as error:
+            refused += str(file) in str(error)
+    assert refused > 7 * len(whole)
+
 
 @pytest.mark.parametrize("compression", ["lzw", "packbits", "adobe_deflate"])
 def test_compressed_tiffs_are_read_exactly(own, compression):
@@ -460,6 +483,254 @@ def test_a_gap_in_the_tree_shifts_no_mask(own):
     here = stem(data).index("train/p3")
     np.testing.assert_array_equal(data.labels[here, 1], mask(3 + 2, high=1))
     assert (np.asarray(data.labels[stem(data).index("train/p2"), 1]) == -1).all()
+
+
+def truth_form(truth, marks):
+    """GT is `truth` of the image's number, Over and Under are `marks` of it."""
+
+    def form(n):
+        yield picture(n), f"Image/p{n}.tif"
+        yield truth(n), f"GT/p{n}.tif"
+        yield marks(n), f"Over/p{n}.tif"
+        yield marks(n + 1), f"Under/p{n}.tif"
+
+    return form
+
+
+def numbered_mask(values):
+    """Masks that hold background 0 and `values`, one beside the other."""
+
+    def make(n):
+        array = mask(n, high=values[0])
+        array[0, : len(values)] = values
+        return array
+
+    return make
+
+
+@pytest.mark.parametrize("marks", [[1], [3, 2, 1]], ids=["binary masks", "classes"])
+def test_class_numbers_in_gt_stay_class_numbers(own, capsys, marks):
+    truth = numbered_mask([2, 1, 3])
+    data, numbers, order = read_tree(own, truth_form(truth, numbered_mask(marks)))
+    np.testing.assert_array_equal(data.read_truth()[order], [truth(n) for n in numbers])
+    marked = [numbered_mask(marks)(n) for n in numbers]
+    np.testing.assert_array_equal(data.read_labels()[order, 0], marked)
+    assert "GT is grey" not in capsys.readouterr().out
+
+
+def test_class_numbers_above_the_grey_threshold_stay_class_numbers(own):
+    made = numbered_mask([5, 11, 12])
+    data, numbers, order = read_tree(own, truth_form(made, made))
+    assert data.n_classes == 4
+    to_class = np.array([0, *[-9] * 4, 1, *[-9] * 5, 2, 3])
+    np.testing.assert_array_equal(data.read_truth()[order], [to_class[made(n)] for n in numbers])
+
+
+def test_grey_truth_is_thresholded_in_every_file_and_said(own, capsys):
+    def grey(n):
+        if n == 3:
+            return mask(n, high=1)
+        array = mask(n, high=200)
+        array[0, :4] = 1, 2, 10, 11
+        return array
+
+    data, numbers, order = read_tree(own, truth_form(grey, numbered_mask([1])))
+    expected = np.array([mask(n, high=1) for n in numbers])
+    expected[[n != 3 for n in numbers], 0, 3] = 1
+    np.testing.assert_array_equal(data.read_truth()[order], expected)
+    printed = capsys.readouterr().out
+    assert "GT is grey: values above 10 are foreground, in 7 masks" in printed
+
+
+def test_a_gt_of_0_and_255_can_be_named_in_values(own):
+    data, numbers, order = read_tree(own, truth_form(mask, mask), "--values", "0", "255")
+    truth = [mask(n, high=1) for n in numbers]
+    np.testing.assert_array_equal(data.read_truth()[order], truth)
+
+
+def test_annotator_5_beside_gt_is_an_annotator(own):
+    def form(n):
+        yield from lidc_form(n)
+        yield mask(n, high=1), f"GT/p{n}.tif"
+
+    data, numbers, order = read_tree(own, form)
+    assert data.annotators == tuple(f"annotator_{i}" for i in range(1, 6))
+    np.testing.assert_array_equal(data.read_truth()[order], [mask(n, high=1) for n in numbers])
+    fifth = [mask(n + 5, high=1) for n in numbers]
+    np.testing.assert_array_equal(data.read_labels()[order, 4], fifth)
+
+
+def test_a_truth_that_only_one_split_has_leaves_out_no_image(own, capsys):
+    tree(own / "tree", truth_form(mask, mask))
+    for split in ("train", "validate"):
+        shutil.rmtree(own / "tree" / split / "GT")
+    main(["--tree", str(own / "tree"), "--out", str(own / "out")])
+    data = load_dataset(own / "out")
+    assert sorted(data.split_of) == ["test"] * 2 + ["train"] * 4 + ["val"] * 2
+    assert data.truth is None and data.annotators == ("over", "under")
+    assert "tree: no GT in train, validate, so no truth is used" in capsys.readouterr().out
+
+
+def no_train_folder(folder):
+    shutil.rmtree(folder / "train")
+    return "none of 0 images of train has a mask of an annotator and gt"
+
+
+def no_masks_in_train(folder):
+    for kind in ("Over", "Under"):
+        shutil.rmtree(folder / "train" / kind)
+    return "none of 4 images of train has a mask of an annotator and gt"
+
+
+def truth_of_one_split_alone(folder):
+    for split in ("train", "validate", "test"):
+        for kind in ("Over", "Under", *(["GT"] if split != "test" else [])):
+            shutil.rmtree(folder / split / kind)
+    return "no annotator and no truth in every split"
+
+
+NO_TRAIN = [no_train_folder, no_masks_in_train, truth_of_one_split_alone]
+
+
+@pytest.mark.parametrize("damage", NO_TRAIN, ids=lambda d: d.__name__)
+def test_a_tree_that_cannot_be_learned_from_is_refused(own, damage):
+    tree(own / "tree", truth_form(mask, mask))
+    said = damage(own / "tree")
+    with pytest.raises(SystemExit) as error:
+        main(["--tree", str(own / "tree"), "--out", str(own / "out")])
+    assert said in str(error.value) and str(own / "tree") in str(error.value)
+    assert not (own / "out").exists()
+
+
+def test_a_tree_whose_train_images_are_all_damaged_is_refused(own):
+    tree(own / "tree", truth_form(mask, mask))
+    for file in (own / "tree" / "train" / "Image").iterdir():
+        tiff(file, np.full(SIZE, 9, np.uint8))
+    with pytest.raises(SystemExit, match="no usable image is in train .4 are left out"):
+        main(["--tree", str(own / "tree"), "--out", str(own / "out")])
+    assert not (own / "out").exists()
+
+
+def test_a_table_without_train_is_refused(own):
+    rows = [f"case{n},p{n},test" for n in range(9)]
+    with pytest.raises(SystemExit, match="no usable image is in train"):
+        run(own, *table(own, rows))
+
+
+def one_pair(folder, image, named):
+    """A tree of one image, with one mask by Under and one by Over, who names it as the image."""
+    for kind, stem in (("Image", image), ("Over", image), ("Under", named)):
+        (folder / "train" / kind).mkdir(parents=True)
+        (folder / "train" / kind / f"{stem}.tif").touch()
+    return plan_tree(folder)
+
+
+@pytest.mark.parametrize(
+    "image, named",
+    [
+        ("case1_50", "case1_51"),
+        ("case1_50", "case1_051"),
+        ("case1_z050", "case1_z051"),
+        ("case1_slice50", "case1_slice51"),
+        ("case1_50", "case1"),
+        ("case1", "case1_50"),
+        ("case1_50", "case1_under"),
+    ],
+)
+def test_a_mask_of_another_slice_is_of_no_image(own, image, named):
+    with pytest.raises(ValueError, match="1 of 1 masks belong to no image") as error:
+        one_pair(own / "tree", image, named)
+    assert f"Under/{named}.tif" in str(error.value) and "move it away" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "image, named",
+    [
+        ("case1_50", "case1_050"),
+        ("case1_z050", "case1_50"),
+        ("case1_slice_50", "case1_under_50"),
+        ("case1_50", "case1_50_seg"),
+        ("case1_t1", "case1_seg"),
+        ("case1", "case1_annotator1"),
+        ("case1_image", "case1_under"),
+    ],
+)
+def test_a_mask_called_a_little_otherwise_is_of_its_image(own, image, named):
+    (entry,) = one_pair(own / "tree", image, named).entries
+    assert entry.masks["under"].name == f"{named}.tif"
+
+
+def with_value(own, who, number, value):
+    """The mask of one annotator with `value` in its first row, as 16-bit TIFF."""
+    array = mask(number).astype(np.int16)
+    array[0] = value
+    (own / who / f"case{number}.png").unlink()
+    tifffile.imwrite(own / who / f"case{number}.tif", array)
+
+
+@pytest.mark.parametrize("more", [[], ["--values", "0", "255"]], ids=["found", "given"])
+def test_minus_1_in_a_mask_is_not_labelled(own, capsys, more):
+    with_value(own, "anna", 3, -1)
+    data = run(own, *more)
+    assert stems(data) == NAMES and data.classes == ("background", "foreground")
+    expected = np.array([mask(n) // 255 for n in range(9)], np.int64)
+    expected[3, 0] = -1
+    np.testing.assert_array_equal(data.read_labels()[:, 0], expected)
+    printed = capsys.readouterr().out
+    assert "mask values: 0 = background, 255 = foreground" in printed
+    assert "-1 in a mask, which means not labelled unless --values names it: 1 images" in printed
+
+
+def test_minus_1_in_the_truth_leaves_out_one_case(own, capsys):
+    for n in range(9):
+        png(own / "gold" / f"case{n}.png", mask(n))
+    with_value(own, "gold", 3, -1)
+    data = run(own, "--truth", own / "gold")
+    assert stems(data) == [n for n in NAMES if n != "case3"]
+    assert "gold/case3.tif: value -1 is none of 0, 255" in capsys.readouterr().out
+
+
+def test_slices_that_nobody_labelled_are_left_out(own, capsys):
+    arrays, call = scans(own, np.diag([1.0, 1, 2, 1]))
+    for n, array in enumerate(arrays):
+        marked = (array > 500).astype(np.int16)
+        marked[..., 1:3] = -1
+        nifti(own / "eve" / f"v{n}_eve.nii", marked if n else 0 * marked - 1, dtype=np.int16)
+    main(call)
+    data = load_dataset(own / "out")
+    assert data.image_ids.tolist() == [f"v{n}/z{z:03d}" for n in (1, 2, 3) for z in (0, 3, 4)]
+    np.testing.assert_array_equal(data.labels[:, 0], np.asarray(data.images[:, 0]) > 500)
+    assert "v0.nii.gz: its masks hold -1 (not labelled) only" in capsys.readouterr().out
+
+
+def test_a_value_below_0_is_refused_unless_it_is_given(own, capsys):
+    with_value(own, "anna", 3, -2)
+    with pytest.raises(SystemExit, match="anna/case3.tif: value -2 is below 0; .*--values"):
+        run(own)
+    assert not (own / "out").exists()
+    assert "case3" not in stems(run(own, "--values", "0", "255"))
+    assert "anna/case3.tif: value -2 is none of 0, 255" in capsys.readouterr().out
+    data = run(own, "--values", "0", "255", "-2", "--force")
+    expected = mask(3) // 255
+    expected[0] = 2
+    np.testing.assert_array_equal(data.labels[3, 0], expected)
+
+
+def test_minus_1_is_a_class_where_it_is_given(own):
+    with_value(own, "anna", 3, -1)
+    data = run(own, "--values", "-1", "0", "255")
+    expected = 1 + mask(3) // 255
+    expected[0] = 0
+    np.testing.assert_array_equal(data.labels[3, 0], expected)
+
+
+def test_an_annotator_who_labelled_nothing_is_refused(own):
+    for n in range(9):
+        with_value(own, "anna", n, -1)
+        tifffile.imwrite(own / "anna" / f"case{n}.tif", np.full(SIZE, -1, np.int16))
+    with pytest.raises(SystemExit, match="anna/case0.tif: like all masks of anna it holds -1"):
+        run(own)
+    assert not (own / "out").exists()
 
 
 # Damage: what is done to the folder, whether it ends everything or leaves out one case, and

@@ -5,6 +5,7 @@ names. A nodule is a bright box, so masks and pictures have known places and val
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from data_prep import lidc, lidc_scans, lidc_xml
+from data_prep import lidc, lidc_nodules, lidc_scans, lidc_xml
 from data_prep.cases import Case, Unusable
 from data_prep.lidc import Settings, prepare_tree
 from noisyseg import load_dataset
@@ -223,6 +224,103 @@ def test_absent_readers_are_empty_and_too_few_are_left_out(tree):
     assert labels[:, [1, 3]].any((2, 3)).all() and not labels[:, [0, 2]].any()
 
 
+@pytest.mark.parametrize("ratings", ["", "<characteristics/>"])
+def test_an_outline_without_ratings_is_an_outline(ratings, tree, prepared):
+    """Otherwise its reader would have seen nothing there."""
+    body = ratings.join(four(4).rsplit(RATED, 1))  # of reader 4
+    (place(tree) / "004.xml").write_text(xml(4, body))
+    report, notes = prepare_tree(tree, tree.parent / "out", replace(SMALL, readers=3))
+    data = load_dataset(report.path)
+    labels = data.read_labels()[data.case_ids == "P4"]
+    # 15 rows of 19 to 22 columns in five slices
+    assert (labels == 1).sum((0, 2, 3)).tolist() == [1425, 1500, 1575, 1650]
+    assert (data.read_truth() == prepared.read_truth()).all()
+    assert notes[1:] == ["1 outlines without ratings are used like the others"]
+
+
+def test_one_point_is_no_outline_even_if_it_is_rated(tree):
+    """Some marks of small nodules have ratings of zero; some outlines have a stray point."""
+    zeros = "<characteristics><subtlety>0</subtlety><texture>0</texture></characteristics>"
+    point = roi(4, 3, (48, 40, 48, 41)).partition("<edgeMap>")[0]
+    point += "<edgeMap><xCoord>40</xCoord><yCoord>48</yCoord></edgeMap></roi>"
+    mark = SMALL_MARK.replace("<characteristics/>", zeros)
+    readings = [nodule(4, more=point), nodule(4), nodule(4), mark]
+    (place(tree) / "004.xml").write_text(xml(4, sessions(*readings)))
+    reading = lidc_xml.read_xml(place(tree) / "004.xml")
+    assert ([n.reader for n in reading.nodules], reading.small) == ([0, 1, 2], 1)
+    check_left_out(tree, "no nodule outlined by 4 readers or more: 1 by fewer")
+    report, _ = prepare_tree(tree, tree.parent / "three", replace(SMALL, readers=3))
+    data = load_dataset(report.path)
+    labels = data.read_labels()[data.case_ids == "P4"]
+    assert labels[:, :3].all(1).sum((1, 2)).tolist() == [15 * 19] * 5 and not labels[:, 3].any()
+
+
+def test_a_reading_that_is_not_there_is_no_label(tree):
+    boxes = [(40, 30 - r, 56, 50) for r in range(3)]
+    body = sessions(*(nodule(4, box) for box in boxes))
+    (place(tree) / "004.xml").write_text(xml(4, body))
+    check_left_out(tree, "no nodule outlined by 4 readers")
+    report, notes = prepare_tree(tree, tree.parent / "three", replace(SMALL, readers=3))
+    data = load_dataset(report.path)
+    mine = data.case_ids == "P4"
+    labels = data.read_labels()[mine]
+    assert (labels[:, 3] == -1).all() and labels[:, :3].any((2, 3)).all()
+    assert data.has_label[mine].tolist() == [[True, True, True, False]] * 5
+    assert data.has_label[~mine].all()
+    assert (data.read_truth()[mine] == lidc.reference(labels[:, :3] == 1)).all()
+    assert "1 scans have fewer than 4 readings" in notes[1] and len(notes) == 2
+
+
+def crowded(patient):
+    """A nodule of four readers, one of two of them, and a place with five outlines."""
+    here, there = nodule(patient, (5, 5, 20, 20)), nodule(patient, (70, 70, 90, 90))
+    parts = [here + there, here + there, here, here + here]
+    return sessions(*(nodule(patient) + part for part in parts))
+
+
+def test_nodules_left_out_of_a_scan_that_is_used_are_counted(tree):
+    for patient in (3, 4):
+        (tree / NAMES[patient] / f"{patient:03d}.xml").write_text(xml(patient, crowded(patient)))
+    report, notes = prepare_tree(tree, tree.parent / "out", SMALL)
+    assert not report.skipped and len(load_dataset(report.path)) == 20
+    assert notes[1:] == [
+        "2 groups of more than 4 outlines, which nobody can part, have no crops",
+        "2 nodules that fewer readers outlined than asked for have no crops; lower --readers",
+    ]
+    report, notes = prepare_tree(tree, tree.parent / "two", replace(SMALL, readers=2))
+    assert len(load_dataset(report.path)) == 30 and len(notes) == 2
+
+
+def test_an_interrupted_run_counts_what_was_left_out_before_it(tree, monkeypatch):
+    (tree / NAMES[1] / "001.xml").write_text(xml(1, crowded(1)))
+    read, seen = lidc.read_slice, []
+
+    def interrupted(file, shape):
+        seen.append(file)
+        if len(seen) > 10:  # five slices of each of the first two scans
+            raise KeyboardInterrupt
+        return read(file, shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lidc, "read_slice", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_tree(tree, tree.parent / "out", SMALL)
+    _, notes = prepare_tree(tree, tree.parent / "out", SMALL)
+    _, at_once = prepare_tree(tree, tree.parent / "again", SMALL)
+    assert notes == at_once and len(notes) == 3
+
+
+def test_linked_scans_are_scans(tree, prepared):
+    linked = tree / "LIDC-IDRI" / "LIDC-IDRI-0004"
+    linked.rename(tree.parent / "elsewhere")
+    linked.symlink_to(tree.parent / "elsewhere")
+    (linked / "loop").symlink_to(tree)
+    report, _ = prepare_tree(tree, tree.parent / "out", SMALL)
+    assert not report.skipped
+    for name in ("images.npy", "labels.npy", "truth.npy", "index.csv"):
+        assert (report.path / name).read_bytes() == (prepared.path / name).read_bytes(), name
+
+
 def test_holes_and_neighbours_of_the_same_reader(tree):
     hole = "".join(roi(4, k, (44, 36, 50, 44), "FALSE") for k in range(2, 7))
     near = nodule(4, (40, 54, 50, 60))
@@ -395,4 +493,4 @@ def test_readers_are_sessions_of_the_file(written):
     assert (reading.small, reading.other, reading.series_uid) == (4, 4, uid(1))
     case = Case(uid(1), "P1", (*sorted((written / NAMES[1]).glob("*.dcm")),))
     with pytest.raises(Unusable, match="0 XML files"):
-        lidc.read_scan(SMALL, case)
+        lidc_nodules.read_scan(4, case)

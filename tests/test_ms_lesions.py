@@ -118,6 +118,26 @@ def test_originals_that_lie_on_another_grid_say_so(tree, tmp_path):
         ms_lesions.prepare(mine, tmp_path / "ms", SMALL._replace(which="orig"))
 
 
+def test_linked_patients_are_patients(tree, tmp_path):
+    mine = copied(tree, tmp_path / "a")
+    linked = mine / "training02"
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    a = ms_lesions.prepare(mine, tmp_path / "a" / "ms", SMALL)
+    b = ms_lesions.prepare(tree, tmp_path / "b" / "ms", SMALL)
+    assert not a.skipped and folder_bytes(a.path) == folder_bytes(b.path)
+
+
+def test_links_in_a_circle_end_and_leave_the_folder_nowhere(tree, tmp_path):
+    mine = copied(tree, tmp_path)
+    copied(tree / "training01", tmp_path / "beside")
+    expected = [case.name for case in ms_lesions.find_cases(tree)]
+    (mine / "training01" / "self").symlink_to(mine / "training01")
+    (mine / "training01" / "root").symlink_to(mine)
+    (mine / "above").symlink_to(tmp_path)
+    assert [case.name for case in ms_lesions.find_cases(mine)] == expected
+
+
 def test_folders_that_are_none(tmp_path, tree):
     with pytest.raises(FileNotFoundError, match="is no folder"):
         ms_lesions.prepare(tmp_path / "nowhere", tmp_path / "ms")
@@ -141,6 +161,13 @@ def test_the_command_line(tree, tmp_path, capsys):
     assert f"{sum(data.split_of == 'train')} train" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: .*--force"):
         ms_lesions.main(given)
+
+
+def test_help_says_that_the_archive_has_no_masks_for_its_originals(capsys):
+    with pytest.raises(SystemExit):
+        ms_lesions.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "orig: needs masks on the grid of the originals" in told
 
 
 def at_the_edge(mask):

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from noisyseg import overlays
 
@@ -76,6 +77,9 @@ def test_the_line_through_the_scatter_is_least_squares():
     images.loc[0, "agreement"] = np.nan
     figure = overlays.agreement_scatter(images)
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "y = 0.80 x"
+    r = stats.pearsonr(x[1:], 0.8 * x[1:]).statistic
+    assert f"r = {r:.2f}" in figure.axes[0].get_title()
+    assert f"mean {x[1:].mean():.0%} predicted" in figure.axes[0].get_title()
 
 
 def test_bars_are_means_of_their_group():

@@ -1,9 +1,18 @@
-"""Notebook 40, cell by cell through papermill, on the kinds of data that users have."""
+"""Predictions of one's own files, and notebook 40, cell by cell, on the kinds of data there are."""
 
+import shutil
+
+import numpy as np
 import papermill
 import pytest
+import tifffile
+import trees
+from PIL import Image
 
-from data_prep import examples
+import noisyseg as ns
+from data_prep import examples, own
+from data_prep.pictures import read_labels
+from noisyseg import report
 from noisyseg.paths import data_root, project_root
 
 pytestmark = pytest.mark.timeout(600)
@@ -50,3 +59,112 @@ def test_png_with_an_annotator_of_a_third_is_the_stored_one():
     stored = BOOK.read_text("utf-8")
     assert "'anna': 600, 'ben': 600, 'cleo': 200" in stored
     assert "anna: draws foreground" in stored and "cleo: no clear bias found" in stored
+
+
+WRITERS = {
+    "png": lambda file, a: Image.fromarray(a[0]).save(file),
+    "tif": lambda file, a: tifffile.imwrite(file, a, photometric="minisblack"),
+    "nii.gz": lambda file, a: trees.save(file, a.T),
+}
+
+
+def raw(folder, kind, pages=2):
+    """Six images in noise with a box at a place of its own, and the masks of two annotators."""
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        mask = np.zeros((pages, 24, 20), np.uint8)
+        mask[:, 3 + n : 12 + n, 4:13] = 1
+        image = (40 + 120 * mask + rng.normal(0, 15, mask.shape)).astype(np.uint8)
+        for name, array in {"images": image, "anna": mask, "ben": mask}.items():
+            file = folder / name / f"c{n}.{kind}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            WRITERS[kind](file, array)
+    return folder
+
+
+def trained(folder, out, seed=0):
+    if not out.exists():
+        own.prepare_own(folder, out, origin="simulated")
+    return ns.run(report.own_config(out, "no_trace", 10, seed).replace(width=4, depth=2, epochs=1))
+
+
+@pytest.mark.parametrize("pages", [3, 7])
+def test_a_stack_of_pages_is_predicted_as_a_stack(tmp_path, pages):
+    run = trained(raw(tmp_path / "raw", "tif", pages), tmp_path / "prepared")
+    assert own.predict_own(run, tmp_path / "raw", tmp_path / "out") == 6
+    data = ns.load_dataset(tmp_path / "prepared")
+    for n in range(6):
+        there = tmp_path / "out" / f"c{n}"
+        names = ("truth", "annotator_anna", "annotator_ben", "uncertainty")
+        assert {f.name for f in there.iterdir()} == {f"{name}.tif" for name in names}
+        rows = [i for i, name in enumerate(data.image_ids) if name.startswith(f"c{n}/")]
+        found = ns.predict_volume(run.model(), data.read_images()[rows].swapaxes(0, 1), axis=0)
+        np.testing.assert_array_equal(read_labels(there / "truth.tif").array, found.truth)
+        for who, expected in zip(("anna", "ben"), found.annotators, strict=True):
+            stored = tifffile.imread(there / f"annotator_{who}.tif")
+            np.testing.assert_array_equal(stored, expected)
+        grey = tifffile.imread(there / "uncertainty.tif")
+        assert grey.shape == (pages, 24, 20)
+        np.testing.assert_allclose(grey / 255, found.uncertainty, atol=0.5 / 255 + 1e-6)
+
+
+def contents(folder):
+    """Bytes and time of every file, by its path below `folder`."""
+    files = [f for f in folder.rglob("*") if f.is_file()]
+    return {f.relative_to(folder): (f.read_bytes(), f.stat().st_mtime_ns) for f in files}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_predictions_of_another_run_are_neither_taken_for_ones_own_nor_lost(tmp_path, kind):
+    raw(tmp_path / "raw", kind)
+    runs = [trained(tmp_path / "raw", tmp_path / "prepared", seed) for seed in (0, 1)]
+    first, second = (run.path.name[-8:] for run in runs)
+    made = {}
+    for digest, run in zip((first, second), runs, strict=True):
+        own.predict_own(run, tmp_path / "raw", tmp_path / f"alone{digest}")
+        made[digest] = {f: c for f, (c, _) in contents(tmp_path / f"alone{digest}").items()}
+    assert made[first] != made[second]
+
+    assert own.predict_own(runs[0], tmp_path / "raw", tmp_path / "out") == 6
+    before = contents(tmp_path / "out")
+    with pytest.warns(UserWarning, match=f"run {first}, which are now in .*out-{first}"):
+        assert own.predict_own(runs[1], tmp_path / "raw", tmp_path / "out") == 6
+    assert {f: c for f, (c, _) in contents(tmp_path / "out").items()} == made[second]
+    assert contents(tmp_path / f"out-{first}") == before
+    with pytest.warns(UserWarning, match=f"run {second}, which are now in"):
+        assert own.predict_own(runs[0], tmp_path / "raw", tmp_path / "out") == 6
+    assert contents(tmp_path / "out") == before
+    assert {f: c for f, (c, _) in contents(tmp_path / f"out-{second}").items()} == made[second]
+
+
+def test_an_interrupted_call_goes_on_where_it_was(tmp_path):
+    run = trained(raw(tmp_path / "raw", "tif"), tmp_path / "prepared")
+    own.predict_own(run, tmp_path / "raw", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / "c3" / "uncertainty.tif").unlink()
+    shutil.rmtree(tmp_path / "out" / "c4")
+    assert own.predict_own(run, tmp_path / "raw", tmp_path / "out") == 6
+    after = contents(tmp_path / "out")
+    assert {f for f in before if before[f] == after[f]} == {
+        f for f in before if f.parts[0] not in ("c3", "c4")
+    }
+    assert {f: c for f, (c, _) in after.items()} == {f: c for f, (c, _) in before.items()}
+
+
+def unnamed(folder):
+    """Predictions as they were before they named their run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("truth", "uncertainty"):
+        Image.fromarray(np.zeros((24, 20), np.uint8)).save(folder / f"{name}.png")
+    return contents(folder)
+
+
+def test_predictions_that_name_no_run_are_not_taken_for_ones_own(tmp_path):
+    run = trained(raw(tmp_path / "raw", "png", 1), tmp_path / "prepared")
+    old = unnamed(tmp_path / "out" / "c2")
+    with pytest.warns(UserWarning, match="an unknown run, which are now in .*out-unknown"):
+        assert own.predict_own(run, tmp_path / "raw", tmp_path / "out") == 6
+    assert contents(tmp_path / "out-unknown" / "c2") == old
+    unnamed(tmp_path / "out" / "c2")
+    with pytest.raises(FileExistsError, match="both hold predictions of an unknown run"):
+        own.predict_own(run, tmp_path / "raw", tmp_path / "out")

@@ -1,13 +1,21 @@
 """Whole NIfTI volumes through a trained run: nothing moves, whatever the file's orientation."""
 
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from trees import oblique, save
 
 import noisyseg as ns
-from data_prep import ms_lesions, predict
+from data_prep import folders, ms_lesions, predict
 from data_prep.cases import Unusable
+from data_prep.plans import plan_folders
+from noisyseg.predict import VolumePrediction
 
 SHAPE = (26, 30, 12)
 CENTRE = (9, 18, 6)  # well away from the middle, so that any flip shows
@@ -110,3 +118,183 @@ def test_the_command_line(run, tmp_path, capsys):
                   str(tmp_path / "out"), "--spacing", "1"])  # fmt: skip
     printed = capsys.readouterr().out.split()
     assert len(printed) == 5 and all((tmp_path / "out").glob("*.nii.gz"))
+
+
+TURNED = np.array([[0, 0, -2.0, 9], [1.5, 0, 0, 0], [0, -1, 0, 4], [0, 0, 0, 1]])
+STORED = (6, 12, 14)  # of the files, whose axes are turned
+CHANNELS = ("t1", "t2")
+
+
+def two_levels(seed, shape=STORED):
+    """Noise about 100, and about 500 where a blob is; the mask of the blob."""
+    rng = np.random.default_rng(seed)
+    inside = np.zeros(shape, bool)
+    inside[1:4, 2 : 6 + seed, 3:8] = True
+    return (100 + 400 * inside + rng.normal(0, 9, shape)).astype(np.float32), inside
+
+
+def own_run(folder, normalise="zscore", **options):
+    """A run of one epoch on four volumes of two channels, prepared by `data_prep.folders`."""
+    for n in range(4):
+        for c, channel in enumerate(CHANNELS):
+            array, inside = two_levels(n)
+            save(folder / channel / f"c{n}.nii.gz", array * (1 + c) - 30 * c, TURNED)
+        for who in ("anna", "ben"):
+            save(folder / who / f"c{n}.nii.gz", inside.astype(np.uint8), TURNED)
+    plan = plan_folders([folder / c for c in CHANNELS], {w: folder / w for w in ("anna", "ben")})
+    folders.prepare(folder / "prepared", plan, origin="simulated", normalise=normalise, **options)
+    return ns.run(
+        ns.ExperimentConfig.preset(
+            "own", "smoke", "no_trace", dataset=str(folder / "prepared"), n_train=None, n_val=None,
+            n_test=None, epochs=1, width=4, depth=2,
+        )
+    )  # fmt: skip
+
+
+def watched(monkeypatch):
+    """What the network is given; in its place everything above the middle is class 1."""
+    seen = []
+
+    def bright(model, array, axis, patch):
+        seen.append(array)
+        above = array[0] > (array[0].min() + array[0].max()) / 2
+        return VolumePrediction(np.stack([~above, above]).astype(np.float32), None)
+
+    monkeypatch.setattr(predict, "predict_volume", bright)
+    return seen
+
+
+def trained_on(folder, name):
+    """The images of one case in the prepared folder as (channel, z, y, x)."""
+    data = ns.load_dataset(folder / "prepared")
+    images = [np.asarray(data.images[n]) for n, i in enumerate(data.image_ids) if name in i]
+    return images[0] if images[0].ndim == 4 else np.stack(images, 1)
+
+
+OWN = {
+    "zscore": {},
+    "minmax": {"normalise": "minmax"},
+    "none": {"normalise": "none"},
+    "whole": {"slices": "none"},
+    "resampled": {"spacing_mm": 1.3},
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_the_network_sees_of_a_file_what_it_was_trained_on(kind, tmp_path, monkeypatch):
+    run, seen = own_run(tmp_path, **OWN[kind]), watched(monkeypatch)
+    files = [tmp_path / channel / "c2.nii.gz" for channel in CHANNELS]
+    written = predict.predict_files(run, files, tmp_path / "out")
+    np.testing.assert_array_equal(seen[0], trained_on(tmp_path, "c2"))
+    truth = nib.load(written["truth"])
+    np.testing.assert_allclose(truth.affine, TURNED)
+    if kind == "resampled":
+        assert dice(np.asarray(truth.dataobj) == 1, two_levels(2)[1]) > 0.8
+    else:
+        np.testing.assert_array_equal(np.asarray(truth.dataobj), two_levels(2)[1])
+
+
+def test_own_volumes_of_another_spacing_are_brought_to_that_of_the_training(tmp_path, monkeypatch):
+    """In a slice; between slices, of which the network sees one at a time, nothing changes."""
+    run, seen = own_run(tmp_path), watched(monkeypatch)
+    fine = np.kron(two_levels(1)[0], np.ones((2, 1, 2), np.float32))  # along x, y of the world
+    affine = TURNED @ np.diag([0.5, 1, 0.5, 1])
+    files = [save(tmp_path / f"{channel}.nii.gz", fine, affine) for channel in CHANNELS]
+    predict.predict_files(run, files, tmp_path / "out")
+    shape = trained_on(tmp_path, "c1").shape
+    assert seen[0].shape == shape
+    predict.predict_files(run, files, tmp_path / "out", spacing_mm=1.0)
+    assert seen[1].shape[1:] == (12, 9, 28)  # of 12 x 1 mm, 6 x 1.5 mm and 14 x 2 mm
+
+
+@pytest.mark.parametrize("spacing", ["0", "-1", "inf", "nan"])
+def test_a_spacing_that_is_none_is_refused(run, tmp_path, spacing):
+    file = str(save(tmp_path / "a.nii", scan(1)))
+    with pytest.raises(SystemExit, match=rf"--spacing {spacing}: give millimetres"):
+        predict.main(["--run", str(run.path), "--images", file, file, "--out",
+                      str(tmp_path / "out"), "--spacing", spacing])  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def from_before(run, dataset):
+    """`run` as one made before runs and folders noted how files became images."""
+    shape = {k: v for k, v in run.provenance["shape"].items() if k != "sources"}
+    provenance = run.provenance | {"shape": shape}
+    return SimpleNamespace(
+        path=run.path, provenance=provenance, config=run.config.replace(dataset=str(dataset))
+    )
+
+
+def without_note(folder):
+    meta = json.loads((folder / "meta.json").read_text("utf-8"))
+    meta["sources"] = meta["sources"][:1]
+    (folder / "meta.json").write_text(json.dumps(meta), "utf-8")
+
+
+def remade(run, tmp_path, spacing):
+    """The data of `run` prepared again, as before there were notes."""
+    raw = Path(run.config.dataset).with_name("training")
+    options = ms_lesions.Options(crop=(32, 32), spacing=spacing)
+    ms_lesions.prepare(raw, tmp_path / "ms", options)
+    without_note(tmp_path / "ms")
+    return tmp_path / "ms"
+
+
+def test_runs_from_before_take_the_spacing_of_their_data_while_it_is_the_same(run, tmp_path):
+    made = predict.input_of(from_before(run, remade(run, tmp_path, 1.0)))
+    assert (made.reader, made.spacing_mm) == ("volumes", 1.0)
+
+
+def test_the_spacing_of_other_data_of_that_name_is_not_taken(run, tmp_path):
+    before = from_before(run, remade(run, tmp_path, 2.0))
+    with pytest.raises(ValueError, match=r"fingerprint.* give --spacing in mm"):
+        predict.input_of(before)
+    assert predict.input_of(before, 1.0).spacing_mm == 1.0
+    gone = from_before(run, tmp_path / "gone" / "ms")
+    with pytest.raises(ValueError, match=r"not here.* give --spacing in mm"):
+        predict.input_of(gone)
+    unknown = from_before(run, tmp_path / "gone" / "mine")
+    with pytest.raises(ValueError, match="not known how its images were normalised"):
+        predict.input_of(unknown, 1.0)
+
+
+def test_a_run_knows_its_spacing_whatever_became_of_its_data(run, tmp_path):
+    other = remade(run, tmp_path, 2.0)
+    moved = SimpleNamespace(
+        path=run.path, provenance=run.provenance, config=run.config.replace(dataset=str(other))
+    )
+    assert predict.input_of(moved).spacing_mm == 1.0
+
+
+def stub(folder, tmp_path):
+    """A run on the prepared folder, from before there were notes."""
+    data = ns.load_dataset(folder)
+    return SimpleNamespace(
+        path=tmp_path / "run", config=SimpleNamespace(dataset=str(folder)),
+        provenance={"fingerprint": data.fingerprint, "shape": {"channels": 1}},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("lidc", "crops about nodules"), ("mnist", "single digits"), ("mine", "does not say how")],
+)
+def test_data_that_no_volume_can_be_made_into_is_refused(tiny_folder, tmp_path, name, message):
+    shutil.copytree(tiny_folder, tmp_path / "data")
+    meta = json.loads((tmp_path / "data" / "meta.json").read_text("utf-8"))
+    (tmp_path / "data" / "meta.json").write_text(json.dumps(meta | {"name": name}), "utf-8")
+    file = save(tmp_path / "a.nii", scan(1))
+    with pytest.raises(ValueError, match=message):
+        predict.predict_files(stub(tmp_path / "data", tmp_path), [file], tmp_path / "out", 1.0)
+
+
+def test_a_run_on_pictures_takes_no_volume(tmp_path):
+    for n in range(4):
+        for folder in ("images", "anna"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels = np.random.default_rng(n).integers(0, 2, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"c{n}.png")
+    plan = plan_folders([tmp_path / "images"], {"anna": tmp_path / "anna"})
+    folders.prepare(tmp_path / "data", plan, origin="simulated")
+    with pytest.raises(ValueError, match="PNG or TIFF pictures"):
+        predict.input_of(stub(tmp_path / "data", tmp_path))

@@ -19,7 +19,8 @@ def rows_of(text):
 
 
 def test_its_table_is_the_committed_one(root):
-    data, shown = tables.source_data("mnist", "reduced"), rows_of(readme(root))
+    data = tables.source_data("mnist", "reduced")
+    shown = rows_of(readme(root).split("## Our numbers beside the paper's")[1].split("\n## ")[0])
     dense, one = (
         tables.beside_printed(data, number, "mnist", kind)
         for number, kind in ((1, "dense"), (2, "one"))
@@ -61,3 +62,27 @@ def test_its_medical_table_is_the_committed_one(root):
                 *(row[METHODS[m].title] for m in ("mode", "clean", "trace")),
             ])  # fmt: skip
     assert shown == expected
+
+
+def between(root, name):
+    """Cells of the rows of the table between two comments, by the first cell."""
+    return rows_of(readme(root).split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0])
+
+
+def test_its_table_of_slices_with_a_core_is_the_committed_one(root):
+    data = pd.read_csv(root / "figures" / "brats_averages.csv").query("labelling == 'dense'")
+    own = data[data.network.str.startswith("average") == (data.method == "separate")]
+    shown = between(root, "core")
+    named = {plotting.METHOD_STYLE[m][0]: own[own.method == m] for m in own.method.unique()}
+    assert len(set(shown) & set(named)) == len(shown) - 2 >= 8  # two lines are the header
+    for name in set(shown) & set(named):
+        kinds = ("dice", "dice_present", "left_empty")
+        expected = [tables.mean_and_range(100 * named[name][kind]) for kind in kinds]
+        assert shown[name] == [*expected, str(len(named[name]))], name
+
+
+def test_its_table_of_rendered_pictures_is_the_committed_one(root):
+    committed = pd.read_csv(root / "figures" / "lidc_rendering.csv", index_col="method")
+    shown = list(between(root, "rendering").values())
+    assert shown[0] == [name for name in committed if name != "data"]
+    assert shown[2:] == committed.drop(columns="data").to_numpy().tolist()

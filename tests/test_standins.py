@@ -248,6 +248,34 @@ def test_other_settings_need_force(tmp_path):
     assert json.loads((tmp_path / "stand-in.json").read_text())["seed"] == 3
 
 
+@pytest.mark.parametrize(
+    ("make", "many", "few", "message"),
+    [
+        (make_ms, (2, [2, 1]), (1, [2]), "3 cases, 2 are asked for.* training02_01: .*--force"),
+        (make_ms, (1, [2]), (1, [1]), "2 cases, 1 are asked for.* training01_02: "),
+        (make_brats, (2,), (1,), "2 cases, 1 are asked for.* BraTS20_Training_002: "),
+    ],
+)
+def test_a_tree_does_not_shrink_unnoticed(make, many, few, message, tmp_path):
+    tree = make(tmp_path, *many, voxel_mm=8).tree
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=message):
+        make(tmp_path, *few, voxel_mm=8)
+    assert contents(tmp_path) == before
+    assert make(tmp_path, *few, voxel_mm=8, force=True).kept == 0
+    assert set(contents(tree)) < {name.partition("/")[2] for name in before}
+
+
+def test_trees_made_before_sizes_were_checked_are_known(tmp_path):
+    old = {"kind": "ms", "seed": 0, "voxel_mm": 8.0, "compress": False, "version": 1}
+    old["note"] = "made-up lesions in the ICBM 152 average head; not data of patients"
+    record = tmp_path / "stand-in.json"
+    record.write_text(json.dumps(old, indent=1) + "\n")
+    before = record.read_bytes()
+    assert make_ms(tmp_path, 1, [1], voxel_mm=8).made == 1
+    assert record.read_bytes() == before
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_of_other_files_is_never_touched(tmp_path, force):
     (file := tmp_path / "training" / "training01_01_mask1.nii").parent.mkdir()

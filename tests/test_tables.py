@@ -116,7 +116,7 @@ def test_the_best_other_network_is_found_among_those_that_compete():
     assert row["best other"] == "staple" and row["its Dice"] == "86.0 (85.0–87.0)"
     t = stats.ttest_rel(values["dominant"], values["staple"]).confidence_interval(0.95)
     assert row["difference"] == f"-4.0 ({100 * t.low:+.1f} to {100 * t.high:+.1f})"
-    assert row["Network on the truth (upper bound)"] == "90.0 (90.0–90.0)"
+    assert row["Network on the truth"] == "90.0 (90.0–90.0)"
     assert row["Paper, with trace"] == ""
     lucky = data[data.method == "mode"].head(1).assign(method="mean", value=0.99)
     assert tables.beside_best(pd.concat([data, lucky]), "dense")["best other"] == "staple"

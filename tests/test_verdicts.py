@@ -55,7 +55,7 @@ def test_differences_are_paired_by_seed():
 def test_every_claim_names_rows_that_exist():
     from noisyseg.methods import METHODS
 
-    claims = verdicts.MNIST_CLAIMS + verdicts.MEDICAL_CLAIMS
+    claims = verdicts.MNIST_CLAIMS + verdicts.BRATS_CLAIMS
     assert all({c.better, c.worse} <= METHODS.keys() for c in claims)
 
 
@@ -85,6 +85,15 @@ def test_medical_claims_are_judged_as_far_as_their_rows_are_there():
     data = table([0.9, 0.91], [0.5, 0.52]).assign(dataset="ms", origin="stand-in")
     rows = verdicts.medical_verdicts(data)
     assert rows.claim.tolist() == ["the method beats a network on majority labels"]
+
+
+def test_low_rank_is_a_claim_on_brats_alone_with_its_printed_difference():
+    data = table([0.9, 0.91], [0.5, 0.52]).replace({"method": {"mode": "trace_low_rank"}})
+    data = data.assign(origin="stand-in")
+    brats = data.assign(dataset="brats", **{"class": TARGET["brats"]})
+    (row,) = verdicts.medical_verdicts(brats).to_dict("records")
+    assert row["paper"] == "+2.9 Dice points" and "left empty" in row["reason"]  # Table 6
+    assert verdicts.medical_verdicts(data.assign(dataset="ms")).empty
 
 
 def study(values, **fixed):

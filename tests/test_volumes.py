@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nibabel.affines import apply_affine
-from trees import brain, oblique, save
+from trees import brain, lesion, oblique, save
 
 from data_prep import volumes
 from data_prep.cases import Unusable
@@ -268,3 +268,66 @@ def test_random_damage_never_escapes_as_another_error(tmp_path):
             assert str(file) in str(error)
             refused += 1
     assert 50 < refused < 300
+
+
+def saved_pair(file, array):
+    """`array` as a header and an image file, both compressed; the path of the header."""
+    nib.save(nib.Nifti1Pair(array, SPACING), file.with_name("p.img.gz"))
+    return file.with_name("p.hdr.gz")
+
+
+KINDS = {"intensities": (brain, save), "labels": (lesion, save), "a pair": (brain, saved_pair)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_refused_or_changes_nothing(kind, tmp_path):
+    """400 of the bits of a compressed file, one at a time, from its first byte to its last."""
+    make, write = KINDS[kind]
+    file = write(tmp_path / "a.nii.gz", make(2, (9, 10, 8)))
+    expected = volumes.read_volume(file).array
+    stored = file.with_name("p.img.gz") if kind == "a pair" else file
+    whole, rng, refused = stored.read_bytes(), np.random.default_rng(0), 0
+    for at in np.linspace(0, len(whole) - 1, 400).astype(int):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        stored.write_bytes(bytes(damaged))
+        try:
+            np.testing.assert_array_equal(volumes.read_volume(file).array, expected)
+        except Unusable as error:
+            assert str(file) in str(error) and "get it again" in str(error)
+            refused += 1
+    assert refused > 300
+
+
+UNITS = {"meter": 0.001, "mm": 1, "micron": 1000, "unknown": 1}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_whatever_unit_the_header_counts_in_the_volume_is_in_mm(unit, tmp_path):
+    affine = np.diag([-2.0, 2.0, 3.0, 1])
+    affine[:3, 3] = 5, -7, 11
+    image = nib.Nifti1Image(brain(1), np.diag([*[UNITS[unit]] * 3, 1]) @ affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "u.nii.gz")
+    volume = volumes.read_volume(tmp_path / "u.nii.gz")
+    assert volume.spacing == pytest.approx((2, 2, 3))
+    back = volumes.to_input_grid(volume.array, volume)
+    written = nib.load(volumes.write_nifti(tmp_path / "w.nii.gz", back, volume.source[1]))
+    np.testing.assert_allclose(written.affine, affine, rtol=1e-5)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), brain(1))
+    assert written.header.get_xyzt_units()[0] == "mm"
+
+
+def test_voxels_of_half_a_micron_are_read_and_one_voxel_apart_is_another_grid(tmp_path):
+    files = {name: tmp_path / f"{name}.nii.gz" for name in ("here", "there")}
+    for name, file in files.items():
+        affine = np.diag([0.5, 0.5, 0.5, 1])
+        affine[0, 3] = 0.5 * (name == "there")
+        image = nib.Nifti1Image(brain(1), affine)
+        image.header.set_xyzt_units("micron")
+        nib.save(image, file)
+    read = {name: volumes.read_volume(file) for name, file in files.items()}
+    assert read["here"].spacing == pytest.approx((0.0005,) * 3)
+    volumes.same_grid({"a": read["here"], "b": read["here"]})
+    with pytest.raises(Unusable, match="0.0005 mm apart"):
+        volumes.same_grid(read)
