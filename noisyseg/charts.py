@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from noisyseg.methods import METHODS
-from noisyseg.plotting import METHOD_STYLE, METRIC_LABEL, method_order
+from noisyseg.plotting import METHOD_STYLE, TITLES, method_order
 
 OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
 LOST = 0.5  # a Dice below this is no segmentation: swapped, or a class has vanished
@@ -58,7 +58,7 @@ def against(
         axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=7)
         axis.set(title=title, xlabel=xlabel)
         axis.grid(axis="y", color="#eeeeee")
-    axes[0, 0].set_ylabel(METRIC_LABEL.get(metric, metric) + (" (%)" if percent else ""))
+    axes[0, 0].set_ylabel(TITLES.get(metric, metric) + (" (%)" if percent else ""))
     axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

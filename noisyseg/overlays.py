@@ -135,9 +135,8 @@ def contours(
 
 def agreement_scatter(images: pd.DataFrame) -> Figure:
     """Predicted against written agreement, a dot an image, with the line fitted through 0."""
-    x, y = images.predicted_agreement.to_numpy(), images.agreement.to_numpy()
-    keep = np.isfinite(x) & np.isfinite(y)
-    x, y = x[keep], y[keep]
+    kept = images[["predicted_agreement", "agreement"]].dropna()
+    x, y = kept.predicted_agreement, kept.agreement
     slope = (x * y).sum() / max((x * x).sum(), 1e-9)
     figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="tight")
     axis.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8)
@@ -146,7 +145,8 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     axis.set(xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1),
              ylim=(0, 1))  # fmt: skip
     means = f"mean {x.mean():.0%} predicted, {y.mean():.0%} written"
-    axis.set_title(f"{means}; r = {np.corrcoef(x, y)[0, 1]:.2f}", fontsize=8)
+    r = f"{x.corr(y):.2f}".replace("nan", "undefined")  # the same agreement predicted everywhere
+    axis.set_title(f"{means}; r = {r}", fontsize=8)
     axis.legend()
     return figure
 

@@ -35,7 +35,7 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "trace_low_rank": ("paper, low rank", "#b0413e"),
     "dominant": ("dominant (ours)", "#117a53"),
 }
-METRIC_LABEL = {
+TITLES = {  # of the axis of a metric
     "dice": "foreground Dice",
     "cm_rmse": "error of the confusion matrices (RMSE)",
     "ged": "generalised energy distance",
@@ -237,7 +237,7 @@ def scores(
             hit = paper[(paper.method == method) & (paper[by] == shown)]
             axis.plot(scale * hit.value, [y] * len(hit), "x", color="#999999", ms=5)
         axis.set_title(title)
-        name = METRIC_LABEL.get(metric, metric) if klass == "all" else f"{metric} of the {klass}"
+        name = TITLES.get(metric, metric) if klass == "all" else f"{metric.title()} of the {klass}"
         axis.set_xlabel(name + (" (%)" if percent else ""))
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])

@@ -1,5 +1,7 @@
 """Pictures of maps and outlines: what is drawn is what was given."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -80,6 +82,14 @@ def test_the_line_through_the_scatter_is_least_squares():
     r = stats.pearsonr(x[1:], 0.8 * x[1:]).statistic
     assert f"r = {r:.2f}" in figure.axes[0].get_title()
     assert f"mean {x[1:].mean():.0%} predicted" in figure.axes[0].get_title()
+
+
+def test_the_same_agreement_predicted_everywhere_has_no_correlation():
+    images = pd.DataFrame({"predicted_agreement": [0.9] * 4, "agreement": [0.2, 0.4, 0.6, 0.8]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = overlays.agreement_scatter(images)
+    assert "r = undefined" in figure.axes[0].get_title()
 
 
 def test_bars_are_means_of_their_group():

@@ -86,3 +86,14 @@ def test_its_table_of_rendered_pictures_is_the_committed_one(root):
     shown = list(between(root, "rendering").values())
     assert shown[0] == [name for name in committed if name != "data"]
     assert shown[2:] == committed.drop(columns="data").to_numpy().tolist()
+
+
+def test_its_shares_of_the_rim_are_the_committed_ones(root):
+    shares = pd.read_csv(root / "figures" / "ms_rim.csv", index_col="annotator")
+    rim, marked = (
+        f"{100 * shares[c].iloc[-1]:.0f} %" for c in ("rim of the lesions", "of the rim")
+    )
+    text = " ".join(readme(root).split())
+    assert f"{rim} of their pixels are rim, and of the rim the annotators mark {marked}" in text
+    stripes = shares.loc["alternate@12", "of the rim"]
+    assert f"stripes {100 * stripes:.0f} %" in text
