@@ -155,6 +155,7 @@ def run_one(notebook: Path, parameters: dict[str, Any], args: argparse.Namespace
     mark.unlink(missing_ok=True)
     error = execute(notebook, executed, parameters, args.cell_timeout)
     if not error:
+        relink(executed, notebook.parent)
         mark.write_text(key)
     status = "FAILED" if error else "done"
     return Outcome(notebook.stem, status, time.perf_counter() - start, executed, error)
@@ -180,6 +181,20 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], timeout:
     except Exception as error:  # a dead kernel or a full disk must not stop the others
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def relink(executed: Path, home: Path) -> None:
+    """Let what the text of the copy links with ../ (figures) lead where it led from `home`."""
+    content = json.loads(executed.read_text("utf-8"))
+    for cell in content["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            cell["source"] = re.sub(
+                r"(?<=\]\()\.\./[^)#\s]+",
+                lambda link: os.path.relpath((home / link[0]).resolve(), executed.parent.resolve()),
+                text,
+            )
+    executed.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def run_phase(jobs: Sequence[Callable[[], Outcome]], workers: int, report: Any) -> list[Outcome]:

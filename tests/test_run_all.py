@@ -77,6 +77,20 @@ def test_parameters_reach_the_notebooks_and_the_second_time_nothing_runs(call, b
     assert "done" in call(*args, "--force").stdout
 
 
+def test_pictures_of_the_text_are_found_from_the_copy(call, books, tmp_path):
+    write(books, "00_a", "print('../figures/a.png')")
+    book = nbformat.read(books / "00_a.ipynb", 4)
+    text = "![a](../figures/a.png) ![b](https://x.org/../b.png) [c](01_b.ipynb) ../d"
+    book.cells.append(new_markdown_cell(text))
+    nbformat.write(book, books / "00_a.ipynb")
+    assert call().returncode == 0
+    shown = nbformat.read(tmp_path / "out" / "00_a.ipynb", 4).cells[-1].source
+    link = shown.split("![a](")[1].split(")")[0]
+    assert (tmp_path / "out" / link).resolve() == tmp_path / "figures" / "a.png"
+    assert shown.endswith(text.split(" ", 1)[1])
+    assert "../figures/a.png" in outputs(tmp_path, "00_a")
+
+
 def test_pictures_are_kept_whatever_backend_the_caller_has(call, books, tmp_path):
     assert os.environ["MPLBACKEND"] == "Agg"
     write(books, "00_a", "import matplotlib.pyplot as plt", "plt.plot([1]);")
