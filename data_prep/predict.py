@@ -21,7 +21,6 @@ from data_prep import inputs, volumes
 from data_prep.inputs import Input
 from data_prep.pictures import to_space
 from data_prep.slicing import normalised
-from noisyseg.data import SegmentationDataset, load_dataset
 from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.recipes import build_model
 from noisyseg.results import Run, is_done, read_config
@@ -31,8 +30,6 @@ NO_VOLUMES = {
     "mnist": "single digits",
     "coloured": "single digits",
 }
-# What folders and runs made before there were notes can be told by: name, start of the licence.
-BEFORE_NOTES = {"ms": ("MSLSC", "phantoms"), "brats": ("BraTS", "phantoms")}
 
 
 def load_run(folder: Path) -> Run:
@@ -46,65 +43,24 @@ def load_run(folder: Path) -> Run:
 def input_of(run: Run, spacing_mm: float | None = None) -> Input:
     """How files become images for `run`; `spacing_mm` along every axis, if given, instead of its.
 
-    ValueError for a spacing that is none, for data that are no volumes, and where neither the
-    run nor its data set, unchanged since, says it.
+    ValueError for a spacing that is none, and for a run on what were no volumes.
     """
     if spacing_mm is not None and not 0 < spacing_mm < np.inf:
         raise ValueError(f"--spacing {spacing_mm:g}: give millimetres, a finite number above 0")
-    made = inputs.noted(run.provenance["shape"].get("sources", [])) or _unnoted(run, spacing_mm)
+    made = inputs.noted(run.provenance["shape"]["sources"])
+    if made is None:
+        name = Path(run.config.dataset).name
+        what = NO_VOLUMES.get(name, "arrays that no file is said to have become")
+        raise ValueError(
+            f"{run.path} was trained on {name}, {what}: no NIfTI volume becomes such an image; "
+            "give noisyseg.predict_volume an array prepared alike"
+        )
     if made.reader == inputs.PICTURES:
         raise ValueError(
             f"{run.path} was trained on PNG or TIFF pictures, so a NIfTI volume is no input for "
             "it; `python -m noisyseg.report` predicts folders of pictures"
         )
     return made if spacing_mm is None else made._replace(spacing_mm=spacing_mm)
-
-
-def _unnoted(run: Run, spacing_mm: float | None) -> Input:
-    """The input of a run that notes nothing: what its data set says, else what its name means."""
-    data, why = _training_data(run)
-    if data is not None and (made := inputs.noted(data.meta["sources"])):
-        return made
-    name = Path(run.config.dataset).name if data is None else data.name
-    if name in NO_VOLUMES:
-        raise ValueError(
-            f"{run.path} was trained on {name}, {NO_VOLUMES[name]}: no NIfTI volume becomes such "
-            "an image; give noisyseg.predict_volume an array prepared alike"
-        )
-    if data is not None:
-        return _before_notes(data)
-    if spacing_mm is None:
-        raise ValueError(f"{why}, so the spacing is not known; give --spacing in mm")
-    if name not in BEFORE_NOTES:
-        raise ValueError(
-            f"{why}, so it is not known how its images were normalised; prepare {name} again with "
-            "the same files and options"
-        )
-    return Input(inputs.VOLUMES, spacing_mm)
-
-
-def _training_data(run: Run) -> tuple[SegmentationDataset | None, str]:
-    """The data set that `run` was trained on, or None and why it is not to be had."""
-    try:
-        data = load_dataset(run.config.dataset)
-    except FileNotFoundError:
-        return None, f"the data of {run.path}, {run.config.dataset}, are not here"
-    if data.fingerprint != (trained_on := run.provenance["fingerprint"]):
-        return None, (
-            f"{data.path} is not what {run.path} was trained on (fingerprint "
-            f"{data.fingerprint[:8]}, that of the run is {trained_on[:8]})"
-        )
-    return data, ""
-
-
-def _before_notes(data: SegmentationDataset) -> Input:
-    if str(data.meta["licence"]).startswith(BEFORE_NOTES.get(data.name, ())) and data.spacing_mm:
-        return Input(inputs.VOLUMES, float(data.spacing_mm[-1]))
-    raise ValueError(
-        f"{data.path} does not say how files became its images; prepare it again with the same "
-        "files and options (its runs stay valid), or give noisyseg.predict_volume an array "
-        "prepared alike"
-    )
 
 
 def network_input(

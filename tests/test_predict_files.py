@@ -1,6 +1,5 @@
 """Whole NIfTI volumes through a trained run: nothing moves, whatever the file's orientation."""
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import noisyseg as ns
 from data_prep import folders, ms_lesions, predict
 from data_prep.cases import Unusable
 from data_prep.plans import plan_folders
+from noisyseg import recipes
 from noisyseg.predict import VolumePrediction
 
 SHAPE = (26, 30, 12)
@@ -216,76 +216,34 @@ def test_a_spacing_that_is_none_is_refused(run, tmp_path, spacing):
     assert not (tmp_path / "out").exists()
 
 
-def from_before(run, dataset):
-    """`run` as one made before runs and folders noted how files became images."""
-    shape = {k: v for k, v in run.provenance["shape"].items() if k != "sources"}
-    provenance = run.provenance | {"shape": shape}
-    return SimpleNamespace(
-        path=run.path, provenance=provenance, config=run.config.replace(dataset=str(dataset))
-    )
-
-
-def without_note(folder):
-    meta = json.loads((folder / "meta.json").read_text("utf-8"))
-    meta["sources"] = meta["sources"][:1]
-    (folder / "meta.json").write_text(json.dumps(meta), "utf-8")
-
-
-def remade(run, tmp_path, spacing):
-    """The data of `run` prepared again, as before there were notes."""
-    raw = Path(run.config.dataset).with_name("training")
-    options = ms_lesions.Options(crop=(32, 32), spacing=spacing)
-    ms_lesions.prepare(raw, tmp_path / "ms", options)
-    without_note(tmp_path / "ms")
-    return tmp_path / "ms"
-
-
-def test_runs_from_before_take_the_spacing_of_their_data_while_it_is_the_same(run, tmp_path):
-    made = predict.input_of(from_before(run, remade(run, tmp_path, 1.0)))
-    assert (made.reader, made.spacing_mm) == ("volumes", 1.0)
-
-
-def test_the_spacing_of_other_data_of_that_name_is_not_taken(run, tmp_path):
-    before = from_before(run, remade(run, tmp_path, 2.0))
-    with pytest.raises(ValueError, match=r"fingerprint.* give --spacing in mm"):
-        predict.input_of(before)
-    assert predict.input_of(before, 1.0).spacing_mm == 1.0
-    gone = from_before(run, tmp_path / "gone" / "ms")
-    with pytest.raises(ValueError, match=r"not here.* give --spacing in mm"):
-        predict.input_of(gone)
-    unknown = from_before(run, tmp_path / "gone" / "mine")
-    with pytest.raises(ValueError, match="not known how its images were normalised"):
-        predict.input_of(unknown, 1.0)
-
-
 def test_a_run_knows_its_spacing_whatever_became_of_its_data(run, tmp_path):
-    other = remade(run, tmp_path, 2.0)
-    moved = SimpleNamespace(
-        path=run.path, provenance=run.provenance, config=run.config.replace(dataset=str(other))
-    )
-    assert predict.input_of(moved).spacing_mm == 1.0
+    raw = Path(run.config.dataset).with_name("training")
+    options = ms_lesions.Options(crop=(32, 32), spacing=2.0)
+    ms_lesions.prepare(raw, tmp_path / "ms", options)
+    for now in ("ms", "gone"):
+        config = run.config.replace(dataset=str(tmp_path / now))
+        moved = SimpleNamespace(path=run.path, provenance=run.provenance, config=config)
+        assert predict.input_of(moved).spacing_mm == 1.0
 
 
 def stub(folder, tmp_path):
-    """A run on the prepared folder, from before there were notes."""
+    """A run on the prepared folder."""
     data = ns.load_dataset(folder)
     return SimpleNamespace(
         path=tmp_path / "run", config=SimpleNamespace(dataset=str(folder)),
-        provenance={"fingerprint": data.fingerprint, "shape": {"channels": 1}},
+        provenance={"shape": recipes.model_shape(data)},
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("lidc", "crops about nodules"), ("mnist", "single digits"), ("mine", "does not say how")],
+    [("lidc", "crops about nodules"), ("mnist", "single digits"), ("mine", "no file is said")],
 )
 def test_data_that_no_volume_can_be_made_into_is_refused(tiny_folder, tmp_path, name, message):
-    shutil.copytree(tiny_folder, tmp_path / "data")
-    meta = json.loads((tmp_path / "data" / "meta.json").read_text("utf-8"))
-    (tmp_path / "data" / "meta.json").write_text(json.dumps(meta | {"name": name}), "utf-8")
+    shutil.copytree(tiny_folder, tmp_path / name)
     file = save(tmp_path / "a.nii", scan(1))
     with pytest.raises(ValueError, match=message):
-        predict.predict_files(stub(tmp_path / "data", tmp_path), [file], tmp_path / "out", 1.0)
+        predict.predict_files(stub(tmp_path / name, tmp_path), [file], tmp_path / "out", 1.0)
 
 
 def test_a_run_on_pictures_takes_no_volume(tmp_path):
