@@ -1,7 +1,7 @@
 """STUDIES: which runs make up each ablation, and the columns its table adds. Pure data.
 
-A study is one experiment of the exported tables (`ablation_trace`, …). Its runs are half as
-long as those of the main tables, so that hundreds of them fit a night on two cores.
+A study is one experiment of the exported tables (`ablation_trace`, …). Its runs have
+fewer epochs of smaller batches than the main tables, so that hundreds fit a night on two cores.
 """
 
 from collections.abc import Callable, Iterable, Iterator
