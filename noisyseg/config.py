@@ -102,6 +102,11 @@ class ExperimentConfig:
     init_diagonal: float = 3.0  # start: a diagonal of e^3 / (e^3 + 1) = 0.95 for two classes
     warm_up: str = "none"
     warm_up_epochs: int = 0
+    warm_up_share: float = 0.0  # of all epochs, beside `warm_up_epochs`
+    fixed_diagonal: float = 0.95  # of the matrices while warm_up="fixed" holds them
+    anchor: str = "annotators"  # what the calibrated outlines keep to, or "image"
+    truth_from: str = "habits"
+    weighted: bool = True
     head: str = "method"  # the confusion head of the method, or another one
     common_columns: bool = False  # per-pixel matrices: what all columns share apart
     rank: int = 1
@@ -114,7 +119,8 @@ class ExperimentConfig:
         _one_of("profile", self.profile, PROFILES)
         _one_of("schedule", self.schedule, ("one_cycle", "constant"))
         _one_of("dominance_level", self.dominance_level, ("pixel", "class", "support"))
-        _one_of("warm_up", self.warm_up, ("none", "hold", "maximise"))
+        _one_of("warm_up", self.warm_up, ("none", "hold", "maximise", "fixed"))
+        _one_of("anchor", self.anchor, ("annotators", "image"))
         _one_of("activation", self.activation, ("relu", "prelu"))
         _one_of("head", self.head, ("method", "pixel", "global", "low_rank"))
         _one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))

@@ -131,7 +131,7 @@ class SegmentationDataset:
         kept = has_label & (ranks(self.image_ids, has_label, seed) < k)
         return replace(self, labels=Rows(old.source, old.index, kept), has_label=kept)
 
-    def training_view(self, target: ndarray | None = None) -> "TrainingView":
+    def training_view(self, **more: ndarray) -> "TrainingView":
         """What training sees: images, labels and, if given, `target` (N, true, *space).
 
         Raises ValueError for an image without any label or a target that does not fit.
@@ -140,9 +140,9 @@ class SegmentationDataset:
         if bare := self.image_ids[~self._needs("has_label", "").any(1)].tolist():
             raise ValueError(f"{self.path}: nobody labelled images {bare[:5]}; leave them out")
         shape = (len(self), self.n_classes, *self.space)
-        if target is not None and target.shape != shape:
-            raise ValueError(f"target has shape {target.shape}; {self.name} needs {shape}")
-        return TrainingView(self.images, labels, target)
+        if "target" in more and more["target"].shape != shape:
+            raise ValueError(f"target has shape {more['target'].shape}; {self.name} needs {shape}")
+        return TrainingView(self.images, labels, more)
 
     def read_images(self) -> ndarray:
         """All images in memory: float32 (N, channel, *space)."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from noisyseg.confusion import Confusion, as_confusion, at_least_single
+from noisyseg.confusion import Confusion, GlobalConfusion, as_confusion, at_least_single
 
 SIMPLEX_TOLERANCE = 1e-4
 
@@ -33,18 +33,23 @@ def log_probabilities(
 
 
 def label_mean(
-    values: Float[Tensor, "batch annotator *space"], labels: Int[Tensor, "batch annotator *space"]
+    values: Float[Tensor, "batch annotator *space"],
+    labels: Int[Tensor, "batch annotator *space"],
+    weight: Float[Tensor, "batch annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """(1/M) Σ_n Σ_{r∈S(n)} mean over the labelled pixels of `values`.
 
     M counts the (image, annotator) pairs with at least one labelled pixel, so a missing
-    label drops everything of its annotator. Without any label the result is 0.
+    label drops everything of its annotator. Without any label the result is 0. With `weight`
+    each pair counts that much, and M is the sum of their weights.
     """
     labelled = labels >= 0
     pixels = labelled.flatten(2).sum(-1)
     sums = torch.where(labelled, values, 0.0).flatten(2).sum(-1)
-    pairs = (pixels > 0).sum().clamp_min(1)
-    return (sums / pixels.clamp_min(1)).sum() / pairs
+    means = sums / pixels.clamp_min(1)
+    if weight is not None:
+        return (weight * means).sum() / (weight * (pixels > 0)).sum().clamp_min(1e-6)
+    return means.sum() / (pixels > 0).sum().clamp_min(1)
 
 
 def annotator_nll(
@@ -54,6 +59,35 @@ def annotator_nll(
 ) -> Float[Tensor, ""]:
     """Eq. 3: −log Σ_j A⁽ʳ⁾[ỹ, j] p[j], averaged by `label_mean`."""
     return label_mean(-confusion.log_likelihood(log_probs, labels), labels)
+
+
+def fixed_matrices(
+    diagonal: float, labels: Int[Tensor, "batch annotator *space"], classes: int
+) -> GlobalConfusion:
+    """The same matrix for every annotator and pixel, with `diagonal` on its diagonal."""
+    other = (1 - diagonal) / (classes - 1)
+    table = torch.full((classes, classes), other, device=labels.device)
+    table.fill_diagonal_(diagonal)
+    log_table = table.log().expand(labels.shape[1], -1, -1)
+    return GlobalConfusion(log_table, labels.shape[0], tuple(labels.shape[2:]))
+
+
+def fixed_phase_loss(
+    log_probs: Float[Tensor, "batch true *space"],
+    confusion: Confusion,
+    labels: Int[Tensor, "batch annotator *space"],
+    diagonal: float = 0.95,
+) -> Float[Tensor, ""]:
+    """The first phase of the paper's method: near-identity matrices that do not move yet.
+
+    The truth is learned by Eq. 3 through `fixed_matrices`, while the annotators' own matrices
+    are only pulled towards the same diagonal: a hinge below the trace of `diagonal` · L and
+    nothing above, so that they do not saturate before they are released.
+    """
+    classes = log_probs.shape[1]
+    fixed = fixed_matrices(diagonal, labels, classes)
+    short = F.relu(diagonal * classes - confusion.trace())
+    return annotator_nll(log_probs, fixed, labels) + label_mean(short, labels)
 
 
 def trace_penalty(
@@ -68,6 +102,7 @@ def dominance_penalty(
     probs: Float[Tensor, "batch true *space"],
     level: str = "pixel",
     margin: float = 0.1,
+    weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """Hinge on the mean confusion matrix Ā over annotators: a true class must win its column.
 
@@ -76,7 +111,10 @@ def dominance_penalty(
     dominant mean matrix at the pixel). `level="class"`: Ā[i, j] = Σ p[j] A[i, j] / Σ p[j]
     over all pixels of the batch (the population-level assumption of arXiv 1902.03680).
     """
-    mean = confusion.mean_dense()  # (batch, reported, true, *space)
+    if weight is None:
+        mean = confusion.mean_dense()  # (batch, reported, true, *space)
+    else:
+        mean = torch.einsum("r,brij...->bij...", weight / weight.sum(), confusion.dense())
     if level == "class":
         weight = probs[:, None]
         over = (0, *range(3, mean.dim()))

@@ -8,9 +8,9 @@ merges its `settings`. Definitions: paper section 4 and its tables (arXiv 2007.1
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Target = Literal["labels", "truth", "mean", "majority", "staple", "spatial_staple"]
+Target = Literal["labels", "truth", "mean", "majority", "staple", "spatial_staple", "calibrated"]
 Head = Literal["none", "pixel", "global", "low_rank", "known", "separate", "latent"]
-Loss = Literal["disentangling", "released", "cross_entropy", "evidence", "none"]
+Loss = Literal["disentangling", "released", "cross_entropy", "evidence", "calibrated", "none"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ METHODS: dict[str, Method] = {
         vote_weight=0.05,
         common_columns=True,
         init_diagonal=0.0,
+    ),
+    "calibrated": Method("Calibrated (ours)", "calibrated", "pixel", "calibrated"),
+    "calibrated_image": Method(
+        "Calibrated to the image (ours)", "calibrated", "pixel", "calibrated", {"anchor": "image"}
     ),
     # The authors' MNIST notebook: trace weight 0.001, default start, no warm-up.
     "released": Method(

@@ -40,6 +40,8 @@ class Prediction(NamedTuple):
     confusion: Confusion | None
     samples: Int[Tensor, "batch sample *space"] | None = None
     latent: Any = None
+    habits: GlobalConfusion | None = None
+    table: Any = None
 
 
 def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: Any) -> nn.Module:
@@ -231,17 +233,25 @@ class LowRankHead(nn.Module):
 class SegmentationModel(nn.Module):
     """A U-Net with a 1×1 segmentation head and, where given, a confusion head."""
 
-    def __init__(self, trunk: UNet, classes: int, confusion_head: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        trunk: UNet,
+        classes: int,
+        confusion_head: nn.Module | None = None,
+        habits: "GlobalHead | None" = None,
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.segmentation = conv(trunk.dims, trunk.width, classes, kernel=1)
         self.confusion = confusion_head
+        self.habits = habits
 
     def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
         """(batch, channel, *space) -> logits (batch, true, *space) and confusion matrices."""
         features = self.trunk(image)
         confusion = None if self.confusion is None else self.confusion(features)
-        return Prediction(self.segmentation(features).float(), confusion)
+        habits = None if self.habits is None else self.habits(features)
+        return Prediction(self.segmentation(features).float(), confusion, habits=habits, table=self.habits.table(features) if hasattr(self.habits, "table") else None)
 
 
 class SeparateModel(nn.Module):

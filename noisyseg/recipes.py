@@ -7,12 +7,13 @@ dropped, targets fused and networks assembled. Trains nothing and writes nothing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noisyseg import dominant, fusion, losses, metrics, models, prob_unet
+from noisyseg import calibrated, dominant, fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
 from noisyseg.confusion import Confusion
 from noisyseg.data import SegmentationDataset
@@ -50,11 +51,18 @@ def load_splits(cfg: ExperimentConfig, dataset: SegmentationDataset) -> Splits:
     )
 
 
-def training_view(cfg: ExperimentConfig, data: SegmentationDataset) -> TrainingView:
+def training_view(cfg: ExperimentConfig, data: SegmentationDataset, calibration: "calibrated.Calibration | None" = None) -> TrainingView:
     """What training may see of `data`: the truth only for the method that is defined by it."""
     target = METHODS[cfg.method].target
     if target == "labels":
         return data.training_view()
+    if target == "calibrated":
+        assert calibration is not None
+        images, labels = data.read_images(), data.read_labels()
+        shift = calibration.shift(cfg.anchor)
+        new = calibrated.calibrated_labels(labels.astype(np.int8), shift)
+        weight = calibration.weight() if cfg.weighted else np.ones(labels.shape[1])
+        return data.training_view(calibrated=new, weight=np.tile(weight, (len(labels), 1)))
     if target == "truth":
         truth = torch.from_numpy(data.read_truth())
         return data.training_view(target=one_hot(truth, data.n_classes).numpy())
@@ -116,7 +124,13 @@ def build_model(
         sizes = (trunk, annotators, classes, cfg.init_diagonal)
         if head == "pixel":
             own = models.PixelHead(*sizes, cfg.common_columns)
-            return models.SegmentationModel(trunk, classes, own)
+            habits = None
+            if METHODS[cfg.method].target == "calibrated":
+                pixel = cfg.truth_from.startswith("pixel")
+                habits = models.PixelHead(*sizes) if pixel else models.GlobalHead(trunk, annotators, classes, 3.0)
+                if pixel and cfg.truth_from == "pixel2":
+                    habits.table = models.GlobalHead(trunk, annotators, classes, 3.0)
+            return models.SegmentationModel(trunk, classes, own, habits)
         if head == "global":
             return models.SegmentationModel(trunk, classes, models.GlobalHead(*sizes))
         if head == "low_rank":
@@ -147,6 +161,10 @@ def objective(cfg: ExperimentConfig) -> Objective:
         return lambda out, batch, epoch: losses.released_loss(
             out.logits.log_softmax(1), matrices(out), batch["labels"], trace_weight(cfg, epoch)
         )
+    if kind == "calibrated":
+        return lambda out, batch, epoch: calibrated_objective(cfg, out, batch, epoch)
+    if cfg.warm_up == "fixed":
+        return lambda out, batch, epoch: two_phases(cfg, out, batch, epoch)
     if cfg.dominance_level == "support":
         return lambda out, batch, epoch: dominant.dominant_loss(
             out.logits,
@@ -170,6 +188,64 @@ def objective(cfg: ExperimentConfig) -> Objective:
         dominance_margin=cfg.dominance_margin,
         from_logits=True,
     )
+
+
+def warm_up_length(cfg: ExperimentConfig) -> int:
+    """Epochs of the first phase."""
+    return max(cfg.warm_up_epochs, round(cfg.warm_up_share * cfg.epochs))
+
+
+def two_phases(cfg, out, batch, epoch):
+    if epoch < warm_up_length(cfg):
+        return losses.fixed_phase_loss(out.logits.log_softmax(1), matrices(out), batch["labels"], cfg.fixed_diagonal)
+    return losses.disentangling_loss(
+        out.logits,
+        matrices(out),
+        batch["labels"],
+        trace_weight=cfg.trace_weight,
+        dominance_weight=cfg.dominance_weight,
+        dominance_level=cfg.dominance_level,
+        dominance_margin=cfg.dominance_margin,
+        from_logits=True,
+    )
+
+
+def calibrated_objective(cfg, out, batch, epoch):
+    log_probs = out.logits.log_softmax(1)
+    y, weight = batch["calibrated"], batch["weight"]
+    fixed = losses.fixed_matrices(cfg.fixed_diagonal, y, log_probs.shape[1])
+    explain = losses.annotator_nll(log_probs.detach(), matrices(out), batch["labels"])
+    kind = cfg.truth_from
+    if kind.startswith("pixel"):
+        if kind == "pixel2" and epoch < warm_up_length(cfg):
+            return (losses.label_mean(-out.table.log_likelihood(log_probs, y), y, weight) + explain
+                    + losses.annotator_nll(log_probs.detach(), out.habits, y))
+        if epoch < warm_up_length(cfg):
+            short = torch.relu(cfg.fixed_diagonal * log_probs.shape[1] - out.habits.trace())
+            return (losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight)
+                    + losses.label_mean(short, y) + explain)
+        loss = losses.label_mean(-out.habits.log_likelihood(log_probs, y), y, weight) + explain
+        if cfg.trace_weight:
+            loss = loss + cfg.trace_weight * losses.label_mean(out.habits.trace(), y, weight)
+        hinge = losses.dominance_penalty(out.habits, log_probs.exp(), "pixel", cfg.dominance_margin, weight.mean(0))
+        return loss + cfg.dominance_weight * hinge
+    if kind == "habits" and epoch < warm_up_length(cfg):
+        nll = losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight)
+        return nll + explain + losses.label_mean(-out.habits.log_likelihood(log_probs.detach(), y), y, weight)
+    if kind in ("habits", "habits+dom"):
+        return losses.label_mean(-out.habits.log_likelihood(log_probs, y), y, weight) + explain
+    if kind == "fixed":
+        return losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight) + explain
+    if kind == "vote":
+        return losses.label_mean(-log_probs.gather(1, y.clamp_min(0)), y, weight) + explain
+    if kind == "coupled":  # paper's coupled per-pixel matrices on raw labels, truth held by weighted calibrated labels
+        return losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight) + losses.annotator_nll(log_probs, matrices(out), batch["labels"])
+    if kind == "hard":  # weighted majority per pixel of calibrated labels
+        votes = torch.stack([((y == c) * weight[(...,) + (None,) * (y.dim() - 2)]).sum(1) for c in range(log_probs.shape[1])], 1)
+        seen = votes.sum(1) > 1e-6
+        loss = -log_probs.gather(1, votes.argmax(1, keepdim=True)).squeeze(1)
+        return (loss * seen).sum() / seen.sum().clamp_min(1) + explain
+    raise ValueError(kind)
 
 
 def matrices(out: models.Prediction) -> Confusion:

@@ -6,7 +6,7 @@ memory or on disk; knows no folder, no annotator by name and no model.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,10 @@ class TrainingView(Dataset[dict[str, Tensor]]):
     int64 (position in the view) and, only if one was given, `target` float32 (true, *space).
     """
 
-    def __init__(self, images: Array, labels: Array, target: ndarray | None = None) -> None:
-        self.images, self.labels, self.target = images, labels, target
+    def __init__(
+        self, images: Array, labels: Array, more: Mapping[str, ndarray] | None = None
+    ) -> None:
+        self.images, self.labels, self.more = images, labels, dict(more or {})
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,8 +112,9 @@ class TrainingView(Dataset[dict[str, Tensor]]):
         rows = np.asarray(indices, dtype=np.int64)
         batch = {"image": self.images[rows].astype(np.float32)}
         batch |= {"labels": self.labels[rows].astype(np.int64), "index": rows}
-        if self.target is not None:
-            batch["target"] = self.target[rows].astype(np.float32)
+        for name, array in self.more.items():
+            whole = array.dtype.kind in "iu"
+            batch[name] = array[rows].astype(np.int64 if whole else np.float32)
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 

@@ -78,7 +78,11 @@ def _make(
         model = recipes.build_model(
             cfg, shape, recipes.known_matrices(splits.train) if known else None
         )
-        train, val = (recipes.training_view(cfg, part) for part in (splits.train, splits.val))
+        cal = None
+        if METHODS[cfg.method].target == "calibrated":
+            from noisyseg import calibrated
+            cal = calibrated.calibrate(splits.train.read_images(), splits.train.read_labels(), splits.train.n_classes)
+        train, val = (recipes.training_view(cfg, part, cal) for part in (splits.train, splits.val))
         history, device = fit(model, train, val, cfg, folder / "checkpoint.pt", on_epoch)
         scored = evaluate(model, splits.test)
         with results.replacing(folder / "model.pt") as part:
