@@ -3,7 +3,8 @@
     python -m data_prep
 
 A folder that is there is left alone, whatever it was made from: prepare your own archive first
-(`python -m data_prep.ms_lesions --folder …`), and the stand-in is not made.
+(`python -m data_prep.ms_lesions --folder …`), and the stand-in is not made. The people of
+`data_prep.people` have no stand-in: they are skipped where their images are absent.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from data_prep import brats, coloured, lidc_contours, mnist, ms_lesions, standins
+from data_prep import brats, coloured, lidc_contours, mnist, ms_lesions, people, standins
 from noisyseg.paths import data_root
 
 # Coarse, so that all of it takes a minute or two: the readers' defaults are the paper's.
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
             if not is_there(name):
                 path = lidc_contours.prepare(data_root() / name, settings)
                 print(f"{path}: written\n{lidc_contours.summary(path)}")
+        people.main([])
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 

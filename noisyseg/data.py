@@ -193,10 +193,11 @@ def _find(name_or_path: str | Path) -> Path:
         if path.is_dir():
             return path.resolve()
     there = sorted(p.name for p in root.glob("[!.]*/")) if root.is_dir() else []
+    script = given.name.split("_")[0]  # people_crowd is made by data_prep.people
     raise FileNotFoundError(
         f"no prepared data {str(name_or_path)!r}: looked at {' and '.join(map(str, looked))}; "
         f"{root} holds {', '.join(there) or 'nothing'}. Make it with `make data` or "
-        f"`python -m data_prep.{given.name}`; noisyseg.write_prepared writes your own arrays"
+        f"`python -m data_prep.{script}`; noisyseg.write_prepared writes your own arrays"
     )
 
 

@@ -6,6 +6,7 @@ was. Also a command: `python -m noisyseg.sweeps --help`.
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -100,9 +101,28 @@ def study_configs(experiment: str, profile: str) -> list[ExperimentConfig]:
     return list(dict.fromkeys(STUDIES[experiment](profile, SEEDS[profile])))
 
 
-def missing(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
-    """Those of `configs` that the exported tables do not hold: what a fresh checkout lacks."""
+def prepared(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
+    """Those of `configs` whose data are prepared here; prints one line for each other data set."""
     configs = list(configs)
+    absent = set()
+    for name, count in Counter(cfg.dataset for cfg in configs).items():
+        try:
+            load_dataset(name)
+        except FileNotFoundError:
+            absent.add(name)
+            print(
+                f"{name}: no prepared data, so {count} runs are passed over; "
+                "data_prep/README.md says how to make the data"
+            )
+    return [cfg for cfg in configs if cfg.dataset not in absent]
+
+
+def missing(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
+    """Those of `configs` that the exported tables do not hold: what a fresh checkout lacks.
+
+    Runs on data that are not prepared here are passed over, with one printed line a data set.
+    """
+    configs = prepared(configs)
     held = {k: tables.held(*k) for k in {(c.experiment, c.profile) for c in configs}}
     prints = {name: load_dataset(name).fingerprint for name in {c.dataset for c in configs}}
     return [
@@ -135,7 +155,7 @@ def main() -> None:
             args.experiment, args.profile, args.methods, args.labelling, args.seeds
         )
     if args.missing and not (configs := missing(configs)):
-        print("nothing is missing")
+        print("nothing is missing of what can be trained here")
         return
     runs = sweep(configs, args.workers, args.scheduler, export=True)
     print(f"{len(runs)} runs exported to {tables.export(runs)}")

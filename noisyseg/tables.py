@@ -187,8 +187,14 @@ def select(
 
 
 def reported(data: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of one metric that the paper's tables show: of the target class, or of all."""
-    dataset = data.dataset.iloc[0] if len(data) else ""
+    """The rows of one metric that the paper's tables show: of the target class, or of all.
+
+    Raises ValueError for rows of several data sets, whose means would mix them.
+    """
+    names = data.dataset.unique()
+    if len(names) > 1:
+        raise ValueError(f"rows of several data sets ({', '.join(names)}): choose those of one")
+    dataset = names[0] if len(names) else ""
     return select(data, metric, TARGET.get(dataset, "all") if metric == "dice" else "all")
 
 

@@ -213,26 +213,6 @@ def test_no_file_is_longer_than_a_room(path):
     assert len(path.read_text("utf-8").splitlines()) <= 300, "it tells of a missing room"
 
 
-def lines_of_code(path):
-    """Lines that hold code: no docstring, no comment, nothing blank."""
-    code, text = tree(path), path.read_text("utf-8").splitlines()
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef
-    strings = [
-        n.body[0] for n in ast.walk(code) if isinstance(n, documented) and ast.get_docstring(n)
-    ]
-    prose = {line for s in strings for line in range(s.lineno, s.end_lineno + 1)}
-    rest = (line.strip() for n, line in enumerate(text, 1) if n not in prose)
-    return sum(bool(line) and not line.startswith("#") for line in rest)
-
-
-def test_the_library_is_thin():
-    # 2,500 before studies, charts and diagnostics were rooms of their own.
-    upstairs = ("annotators", "biases", "portraits", "page", "chapters", "report")
-    played = {p for p in LIBRARY if p.parent.name == "widgets" or p.stem in upstairs}
-    assert sum(map(lines_of_code, set(LIBRARY) - played)) < 3700
-    assert sum(map(lines_of_code, played)) < 1750, "explorers and the report"
-
-
 def test_functions_are_short():
     lengths = {
         f"{path.stem}.{f.name}": f.end_lineno - f.lineno + 1

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from trees import brats_tree, ms_tree
+from trees import brats_tree, ms_tree, people_tree
 
 from data_prep import __main__ as everything
 from data_prep import brats, lidc_contours, ms_lesions
@@ -23,6 +23,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(everything, "VARIANTS", {"lidc_reader": replace(few, render="reader")})
     monkeypatch.setattr(everything.standins, "make_ms", lambda tree, voxel_mm: ms_tree(tree))
     monkeypatch.setattr(everything.standins, "make_brats", lambda tree, voxel_mm: brats_tree(tree))
+    monkeypatch.setattr(everything.people, "default_folder", lambda: tmp_path / "nobody")
     return tmp_path
 
 
@@ -31,7 +32,8 @@ def test_everything_is_made_once(small, capsys):
     made = {p.name: (p / "meta.json").stat().st_mtime_ns for p in small.iterdir()}
     assert set(made) == {"ms", "brats", "lidc", "lidc_reader"}  # and no tree is left behind
     assert {load_dataset(name).origin for name in made} == {"stand-in"}
-    capsys.readouterr()
+    (skipped,) = [line for line in capsys.readouterr().out.splitlines() if "people" in line]
+    assert skipped.startswith("people_crowd, people_persons: skipped")
     everything.main([])
     assert made == {p.name: (p / "meta.json").stat().st_mtime_ns for p in small.iterdir()}
     assert capsys.readouterr().out.count("already there, left alone") == 4
@@ -41,6 +43,13 @@ def test_your_own_archive_is_not_replaced(small):
     ms_lesions.prepare(ms_tree(small / "mine"), small / "ms", ms_lesions.Options(crop=(20, 20)))
     everything.main([])
     assert load_dataset("ms").origin == "real" and load_dataset("ms").space == (20, 20)
+
+
+def test_people_are_prepared_where_their_images_are(small, monkeypatch):
+    tree = people_tree(small / "pictures")
+    monkeypatch.setattr(everything.people, "default_folder", lambda: tree)
+    everything.main([])
+    assert {load_dataset(f"people_{who}").origin for who in ("crowd", "persons")} == {"real"}
 
 
 def test_an_error_is_one_line(small, monkeypatch):

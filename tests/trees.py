@@ -1,10 +1,11 @@
-"""Small trees in the official layouts of MSLSC / ISBI 2015 and BraTS, and ways to damage them."""
+"""Small trees in the layouts of MSLSC / ISBI 2015, BraTS and BU-BIL, and ways to damage them."""
 
 import gzip
 import shutil
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 
 SHAPE = (20, 24, 14)
 AFFINE = np.diag([1.0, 1, 1, 1])
@@ -159,6 +160,37 @@ MASK_DAMAGE = {
     "a mask of another shape": (lambda f: rewrite(f, lambda a: a[:, 1:]), "one grid"),
     "a truncated mask": (truncate, "cannot be read|no readable"),
 }
+
+
+PEOPLE = {
+    "phase_crowd": ("crowd1", "crowd2", "crowd3", "crowd4", "crowd5", "truth"),
+    "phase_persons": ("person1", "person2", "person3", "person4", "person5"),
+}
+CELLS = ("a", "a", "b", "c", "c", "c", "d", "e")  # which cell each picture shows
+
+
+def people_tree(folder):
+    """`phase_crowd` and `phase_persons` with eight small pictures of five cells, and their cases.
+
+    Every person marks a rectangle of their own; no two pictures are of one size.
+    """
+    rng = np.random.default_rng(0)
+    for name, people in PEOPLE.items():
+        for n in range(len(CELLS)):
+            space = (10 + n, 16 - n)
+            _png(folder / name / "images" / f"p{n}.png", rng.integers(0, 256, space))
+            for k, person in enumerate(people):
+                mask = np.zeros(space)
+                mask[2 : 4 + k, 2:7] = 255
+                _png(folder / name / person / f"p{n}.png", mask)
+        rows = [f"p{n},{cell}" for n, cell in enumerate(CELLS)]
+        (folder / f"{name}_cases.csv").write_text("\n".join(["image_id,case_id", *rows]) + "\n")
+    return folder
+
+
+def _png(file, array):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array.astype(np.uint8)).save(file)
 
 
 def copied(tree, target):
