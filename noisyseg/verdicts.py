@@ -1,145 +1,147 @@
-"""Verdicts: each claim of the paper against our exported tables, with an interval.
+"""Verdicts: the claims of `figures/claims.csv` judged from the exported tables.
 
-A claim is a difference between two rows of a table. It counts as reproduced when the 95 %
-interval of the paired difference over seeds lies on the claimed side of zero. Knows
-tables only.
+A claim counts as reproduced when the 95 % t interval of the paired difference over seeds lies
+on its side of zero. A claim on the paper's method has two readings: Theorem 1's assumption
+held (`trace`), and Eq. 4 as printed (`trace_printed`). Knows tables only.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from noisyseg import results, tables
+from noisyseg import claims, results, tables
+from noisyseg.claims import BOTH, HELD, METHOD, OURS, PRINTED, PRINTED_METHOD, UNITS, Claim, Outcome
 from noisyseg.paths import figures_root
 
-COLUMNS = ["claim", "paper", "ours", "interval", "data", "verdict", "reason"]
+COLUMNS = ["claim", "paper", "ours", "interval", "data", "verdict", "reason", "reading"]
+OPENINGS = {HELD: "With the theorem's assumption held, ", PRINTED: "As printed, ", BOTH: ""}
+PLACES = {"stand-in": "this stand-in", "simulated": "simulated data"}
+EMPTY_IS_RIGHT = "Mind that an image without the class counts as right when it is left empty."
 
 
-class Claim(NamedTuple):
-    """`better` beats `worse` in `metric`; the reasons explain either outcome to the reader."""
-
-    claim: str
-    labelling: str
-    metric: str
-    better: str
-    worse: str
-    if_reproduced: str
-    if_not: str
+def sources() -> dict[str, pd.DataFrame]:
+    """The exported tables that the claims name, as far as they are there, by name."""
+    found = {}
+    for name in dict.fromkeys(name for claim in claims.read() for name in claim.tables.split()):
+        with suppress(FileNotFoundError):
+            found[name] = tables.source_data(name)
+    return found
 
 
-FITS = "the annotator model explains what a fused label cannot"
-SWAP = (
-    "at the paper's trace weights the loss as printed (Eq. 4) prefers the label swap; the "
-    "segmentation collapses although the labels are explained well"
-)
-VOTE = (
-    "the vote of these five annotators is close to the truth, so honest majority baselines come "
-    "out far stronger than printed"
-)
-EASY = (
-    "STAPLE takes the agreement of the two annotators who over-segment for truth, so this is "
-    "a weak opponent here"
-)
-TRACE = [
-    ("the method beats a network on mean labels", "dense", "dice", "mean"),
-    ("the method beats a network on majority labels", "dense", "dice", "mode"),
-    ("the method beats separate networks", "dense", "dice", "separate"),
-    ("the method beats STAPLE", "dense", "dice", "staple_fusion"),
-    ("the method beats Spatial STAPLE", "dense", "dice", "spatial_staple_fusion"),
-    ("the trace improves the segmentation", "dense", "dice", "no_trace"),
-    ("the trace improves the matrices", "dense", "cm_rmse", "no_trace"),
-    ("the method's matrices beat STAPLE's", "dense", "cm_rmse", "staple_fusion"),
-    ("one label: the method beats a naive network", "one", "dice", "mode"),
-    ("one label: the method beats STAPLE", "one", "dice", "staple_fusion"),
-    ("one label: the trace improves the segmentation", "one", "dice", "no_trace"),
-    ("one label: the trace improves the matrices", "one", "cm_rmse", "no_trace"),
-    ("one label: the method's matrices beat STAPLE's", "one", "cm_rmse", "staple_fusion"),
-]
-MNIST_CLAIMS = [Claim(text, kind, m, "trace", worse, FITS, SWAP) for text, kind, m, worse in TRACE]
-MNIST_CLAIMS += [
-    Claim("without trace the method still beats Spatial STAPLE", "dense", "dice", "no_trace",
-          "spatial_staple_fusion", EASY, "without the trace the likelihood leaves p undetermined"),
-    Claim("majority labels beat mean labels", "dense", "dice", "mode", "mean",
-          "the sign holds; " + VOTE, "a soft target cut at one half is nearly the vote; " + VOTE),
-    Claim("Spatial STAPLE beats STAPLE", "dense", "dice", "spatial_staple_fusion", "staple_fusion",
-          "local matrices help a little", "digits are small: a window sees most of the image"),
-    Claim("separate networks beat majority labels", "dense", "dice", "separate", "mode",
-          "averaging probabilities keeps more than voting", VOTE),
-]  # fmt: skip
-SUM = "the printed values (Table 3) fit a sum of similarities, range 0…4, not this distance; "
-MNIST_CLAIMS += [
-    Claim("lower energy distance than the Probabilistic U-Net", "dense", "ged", "trace",
-          "prob_unet", SUM + "annotators that are modelled one by one are met better",
-          SUM + SWAP),
-]  # fmt: skip
-# The medical tables (1, 2, 4 and 5): the same claims, as far as the paper has the rows.
-MEDICAL_CLAIMS = [
-    Claim(text, kind, m, "trace", worse, FITS, SWAP)
-    for text, kind, m, worse in TRACE
-    if worse != "separate"
-]
-MEDICAL_CLAIMS += [
-    Claim("lower energy distance than the Probabilistic U-Net", "dense", "ged", "trace",
-          "prob_unet", SUM + FITS, SUM + SWAP),
-]  # fmt: skip
-BRATS_CLAIMS = [
-    *MEDICAL_CLAIMS,
-    Claim("rank one loses a little Dice (Table 6)", "dense", "dice", "trace", "trace_low_rank",
-          "two factors say less than a whole matrix",
-          "rank one cannot swap the classes outright, so it loses less than the whole matrix"),
-]  # fmt: skip
-UNITS = {"dice": (100, 1, "Dice points"), "cm_rmse": (1, 4, "CM error"), "ged": (1, 3, "distance")}
+def judge_all(sources: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The table of verdicts.
 
+    Where both readings come to the same verdict, one row is judged on `trace` and its reading
+    is "both"; otherwise they stand side by side. What stands on pixels or labels that are not
+    real tests no claim of the paper: there one row a data set says how many hold. Claims whose
+    rows are not in the tables yet are left out (`left_out`).
 
-def paired(data: pd.DataFrame, claim: Claim) -> np.ndarray:
-    """Seed-wise differences better − worse (negated for errors, so that > 0 is the claim)."""
-    rows = tables.reported(data[data.labelling == claim.labelling], claim.metric)
-    wide = rows.pivot_table(index="seed", columns="method", values="value")
-    difference = (wide[claim.better] - wide[claim.worse]).dropna().to_numpy()
-    return difference if claim.metric == "dice" else -difference
-
-
-def judge(data: pd.DataFrame, claim: Claim) -> dict[str, str]:
-    """One row of verdicts.csv.
-
-    What stands on pixels or labels that are not real tests no claim of the paper: the
-    difference is shown and the verdict is "not testable here".
+    - `sources`: exported tables by name, as `sources()` returns them.
     """
-    low, high = tables.interval(differences := paired(data, claim))
-    scale, digits, unit = UNITS[claim.metric]
-    first, kept = data.iloc[0], low > 0
-    verdict = "reproduced" if kept else "not reproduced"
-    reason = claim.if_reproduced if kept else claim.if_not
-    if first.origin != "real":
-        verdict = "not testable here"
-        reason = (
-            f"on this {first.origin} the claim {'holds' if kept else 'does not hold'}: {reason}"
-        )
-    if claim.metric == "dice" and first.dataset in tables.TARGET:
-        reason += "; mind that an image without the class counts as right when it is left empty"
+    rows = []
+    for name, table in sources.items():
+        of_table = [claim for claim in claims.read() if name in claim.tables.split()]
+        for data in _data_sets(table):
+            rows += _rows(data, _outcomes(data, of_table))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def left_out(sources: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Claims that could not be judged, as "id, reading (table)"."""
+    missing = []
+    for claim in claims.read():
+        for name in claim.tables.split():
+            data_sets = _data_sets(sources[name]) if name in sources else []
+            there = {one.claim.reading for data in data_sets for one in _outcomes(data, [claim])}
+            wanted = [one.reading for one in claims.readings(claim)]
+            missing += [f"{claim.id}, {r} ({name})" for r in wanted if r not in there]
+    return missing
+
+
+def side_by_side(outcomes: list[Outcome]) -> list[Outcome]:
+    """Two readings of one claim with the same verdict become one, judged on `trace`."""
+    by_id: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        by_id.setdefault(one.claim.id, []).append(one)
+    kept = []
+    for group in by_id.values():
+        group = sorted(group, key=lambda one: claims.READINGS.index(one.claim.reading))
+        if len(group) == 2 and group[0].holds == group[1].holds:
+            group = [group[0]._replace(claim=replace(group[0].claim, reading=BOTH))]
+        kept += group
+    return kept
+
+
+def write(table: pd.DataFrame, profile: str) -> None:
+    """`figures/verdicts.csv`, or `verdicts.smoke.csv` for a smoke table."""
+    name = "verdicts.smoke.csv" if profile == "smoke" else "verdicts.csv"
+    results.write_csv(figures_root() / name, table)
+
+
+def _data_sets(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The rows of each data set, real and stand-in apart."""
+    for _, data in table.groupby(["dataset", "origin"], sort=False):
+        yield data
+
+
+def _outcomes(data: pd.DataFrame, of_table: list[Claim]) -> list[Outcome]:
+    """Every claim in each of its readings; left out where no seed has both rows."""
+    every = [one for claim in of_table for one in claims.readings(claim)]
+    outcomes = [claims.outcome(data, claim) for claim in every]
+    return [one for one in outcomes if len(one.differences)]
+
+
+def _rows(data: pd.DataFrame, outcomes: list[Outcome]) -> list[dict[str, str]]:
+    """The rows of verdicts.csv for one data set of one table, the paper's claims first."""
+    of_paper = [one for one in outcomes if one.claim.reading != OURS]
+    ours = [one for one in outcomes if one.claim.reading == OURS]
+    if data.origin.iloc[0] == "real":
+        return [_row(data, one) for one in side_by_side(of_paper) + ours]
+    summary = [_summary(data, of_paper)] if of_paper else []
+    return summary + [_row(data, one) for one in ours]
+
+
+def _row(data: pd.DataFrame, outcome: Outcome) -> dict[str, str]:
+    claim, differences, holds = outcome
+    unit, dataset = UNITS[claim.metric], data.dataset.iloc[0]
+    low, high = tables.interval(differences)
+    reason = _reason(claim, holds)
+    if claim.metric == "dice" and dataset in tables.TARGET:
+        reason += f" {EMPTY_IS_RIGHT}"
     return {
         "claim": claim.claim,
-        "paper": f"{_printed_difference(first.dataset, claim, scale, digits)} {unit}".strip(),
-        "ours": f"{scale * differences.mean():+.{digits}f} {unit}",
-        "interval": f"[{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]",
-        "data": f"{first.dataset} ({first.origin}), {first.profile}, {len(differences)} seeds, "
-        f"{claim.labelling}",
-        "verdict": verdict,
+        "paper": claim.paper or _printed_difference(dataset, claim),
+        "ours": f"{differences.mean():+.{unit.digits}f} {unit.name}",
+        "interval": f"[{low:+.{unit.digits}f}, {high:+.{unit.digits}f}]",
+        "data": _where(data, len(differences), claim.labelling),
+        "verdict": "reproduced" if holds else "not reproduced",
         "reason": reason,
+        "reading": claim.reading,
     }
 
 
-def _printed_difference(dataset: str, claim: Claim, scale: float, digits: int) -> str:
-    values = _printed_values(dataset, claim)
-    if not {claim.better, claim.worse} <= set(values.index):
-        return "not printed,"
-    difference = values[claim.better] - values[claim.worse]
-    return f"{scale * (difference if claim.metric == 'dice' else -difference):+.{digits}f}"
+def _reason(claim: Claim, holds: bool) -> str:
+    if holds:
+        return claim.reason_if_reproduced
+    if claim.reading == PRINTED and claim.reason_if_not_as_printed:
+        return claim.reason_if_not_as_printed
+    return claim.reason_if_not
 
 
-def _printed_values(dataset: str, claim: Claim) -> pd.Series:
-    """The paper's values by method; its naive one-label row stands for mean and majority."""
+def _where(data: pd.DataFrame, seeds: int, labelling: str = "") -> str:
+    """For example "mnist (real), reduced, 3 seeds, dense, ablation_trace"."""
+    first = data.iloc[0]
+    parts = [f"{first.dataset} ({first.origin})", first.profile, f"{seeds} seeds", labelling]
+    if first.experiment != first.dataset:
+        parts.append(first.experiment)
+    return ", ".join(filter(None, parts))
+
+
+def _printed_difference(dataset: str, claim: Claim) -> str:
+    """The claim's difference in the paper's tables; its naive row stands for mean and majority."""
     paper = tables.printed()
     rows = paper[
         (paper.dataset == dataset)
@@ -147,124 +149,47 @@ def _printed_values(dataset: str, claim: Claim) -> pd.Series:
         & (paper.metric == claim.metric)
         & paper.table.isin([1, 2, 4, 5, 6])
     ]
-    return rows.drop_duplicates("method").set_index("method").value
+    values = rows.drop_duplicates("method").set_index("method").value
+    values[PRINTED_METHOD] = values.get(METHOD, np.nan)
+    difference = values.get(claim.better, np.nan) - values.get(claim.worse, np.nan)
+    if np.isnan(difference):
+        return "not printed"
+    unit = UNITS[claim.metric]
+    return f"{unit.sign * unit.scale * difference:+.{unit.digits}f} {unit.name}"
 
 
-def _dice(data: pd.DataFrame, **where: object) -> pd.Series:
-    """Dice in points by seed, of the rows where every column of `where` has that value."""
-    rows = tables.select(data, "dice")
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
-    return 100 * rows.set_index("seed").value
-
-
-def _row(
-    claim: str,
-    paper: str,
-    differences: pd.Series,
-    data: pd.DataFrame,
-    kept: bool,
-    reasons: tuple[str, ...],
-) -> dict[str, str]:
-    low, high = tables.interval(values := differences.dropna().to_numpy())
+def _summary(data: pd.DataFrame, outcomes: list[Outcome]) -> dict[str, str]:
+    """One row for all claims of the paper on pixels or labels that are not real."""
+    first = data.iloc[0]
+    there = {one.claim.reading for one in outcomes}
+    shown = [reading for reading in (HELD, PRINTED) if reading in there] or [BOTH]
+    reason = " ".join(_sentence(outcomes, reading, first.origin) for reading in shown)
+    if first.dataset in tables.TARGET:
+        reason += f" {EMPTY_IS_RIGHT}"
     return {
-        "claim": claim,
-        "paper": paper,
-        "ours": f"{values.mean():+.1f} Dice points",
-        "interval": f"[{low:+.1f}, {high:+.1f}]",
-        "data": f"mnist ({data.origin.iloc[0]}), {data.profile.iloc[0]}, {len(values)} seeds, "
-        f"{data.experiment.iloc[0]}",
-        "verdict": "reproduced" if kept else "not reproduced",
-        "reason": reasons[0] if kept else reasons[1],
+        "claim": f"the paper's claims on {first.dataset}",
+        "paper": "all hold on the real data",
+        "ours": "; ".join(f"{_count(outcomes, reading)}, {reading}" for reading in shown),
+        "interval": "one for each claim",
+        "data": _where(data, data.seed.nunique()),
+        "verdict": "not testable here",
+        "reason": reason,
+        "reading": BOTH if len(shown) == 2 else shown[0],
     }
 
 
-def weight_verdicts(by_weight: pd.DataFrame) -> list[dict[str, str]]:
-    """Claims on λ, start and warm-up, from `ablation_trace` (five annotators, all label).
-
-    Weights are "the same" where the interval of their difference lies within ±1 point.
-    """
-    rows = by_weight[(by_weight.annotator_set == "five") & (by_weight.labelling == "dense")]
-    usual = {"method": "trace", "start": "near identity", "warm_up": "maximise 1"}
-    same = _dice(rows, **usual, trace_weight=0.7) - _dice(rows, **usual, trace_weight=0.1)
-    low, high = tables.interval(same.dropna().to_numpy())
-    verdicts = [
-        _row(
-            "any trace weight from 0.1 to 0.9 gives the same", "+0.1 Dice points", same, rows,
-            bool(-1 < low and high < 1), ("both weights end at the same segmentation", SWAP),
-        )
-    ]  # fmt: skip
-    longer = {**usual, "warm_up": "maximise 5", "trace_weight": 0.7}
-    usual = _dice(rows, **usual, trace_weight=0.7)
-    for text, paper, gain, reasons in (
-        (
-            "at λ = 0.7 a longer warm-up that maximises the trace avoids the swap (5 of 8 epochs, "
-            "not 1)", "claimed without a number", _dice(rows, **longer) - usual,
-            ("the network commits to the annotators' side first, and the trace then keeps it there",
-             "the warm-up only delays the swap"),
-        ),
-        (
-            "with that longer warm-up the method beats majority labels", "+20.1 Dice points",
-            _dice(rows, **longer) - _dice(rows, method="mode"),
-            ("the trace removes what the vote gets wrong",
-             "it comes to the Dice that the paper prints, but " + VOTE),
-        ),
-    ):  # fmt: skip
-        if gain.notna().any():
-            kept = bool(tables.interval(gain.dropna().to_numpy())[0] > 0)
-            verdicts.append(_row(text, paper, gain, rows, kept, reasons))
-    return verdicts
+def _of_reading(outcomes: list[Outcome], reading: str) -> list[Outcome]:
+    """The claims of one reading, with those that are the same in both."""
+    return [one for one in outcomes if one.claim.reading in (reading, BOTH)]
 
 
-def noise_verdicts(by_degree: pd.DataFrame, by_count: pd.DataFrame) -> list[dict[str, str]]:
-    """Claims on robustness: the paper's Fig. 5 and its abstract; trace against majority labels."""
-    five = by_degree[by_degree.annotator_set == "five"]
-
-    def gain(data: pd.DataFrame, **where: object) -> pd.Series:
-        return _dice(data, method="trace", **where) - _dice(data, method="mode", **where)
-
-    low, high = min(d for d in five.noise_degree if d > 0), five.noise_degree.max()
-    degrade = gain(five, noise_degree=high) - gain(five, noise_degree=low)
-    five_count = by_count[by_count.n_annotators == 5]
-    few = gain(five_count, labelling="one") - gain(five_count, labelling="dense")
-    verdicts = []
-    for claim, differences, data in (
-        (f"loses least to noise (degree {low:g} to {high:g}, against majority)", degrade, five),
-        ("gains most with few labels (one against five labels an image)", few, by_count),
-    ):
-        kept = bool(tables.interval(differences.dropna().to_numpy())[0] > 0)
-        reasons = ("majority labels fall faster", SWAP)
-        verdicts.append(_row(claim, "claimed without a number", differences, data, kept, reasons))
-    return verdicts
+def _count(outcomes: list[Outcome], reading: str) -> str:
+    chosen = _of_reading(outcomes, reading)
+    return f"{sum(one.holds for one in chosen)} of {len(chosen)} hold"
 
 
-def mnist_verdicts(
-    data: pd.DataFrame, by_weight: pd.DataFrame, by_degree: pd.DataFrame, by_count: pd.DataFrame
-) -> pd.DataFrame:
-    """Every claim of the paper on MNIST, judged from the tables.
-
-    The exported tables of `mnist`, `ablation_trace`, `ablation_noise`, `ablation_annotators`.
-    """
-    rows = _judge_all(data, MNIST_CLAIMS)
-    rows += weight_verdicts(by_weight) + noise_verdicts(by_degree, by_count)
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def medical_verdicts(data: pd.DataFrame) -> pd.DataFrame:
-    """The claims of Tables 1, 2, 4, 5 and 6 on one medical data set, from its exported table."""
-    claims = BRATS_CLAIMS if (data.dataset == "brats").any() else MEDICAL_CLAIMS
-    return pd.DataFrame(_judge_all(data, claims), columns=COLUMNS)
-
-
-def _judge_all(data: pd.DataFrame, claims: list[Claim]) -> list[dict[str, str]]:
-    """Claims whose two rows are not in the table yet are left out."""
-    there = set(zip(data.method, data.labelling, strict=True))
-    return [
-        judge(data, c) for c in claims if {(c.better, c.labelling), (c.worse, c.labelling)} <= there
-    ]
-
-
-def write(table: pd.DataFrame, profile: str) -> None:
-    """`figures/verdicts.csv`, or `verdicts.smoke.csv` for a smoke table."""
-    name = "verdicts.smoke.csv" if profile == "smoke" else "verdicts.csv"
-    results.write_csv(figures_root() / name, table)
+def _sentence(outcomes: list[Outcome], reading: str, origin: str) -> str:
+    """For example "As printed, 1 of 12 hold on this stand-in: the method beats STAPLE."."""
+    text = f"{OPENINGS[reading]}{_count(outcomes, reading)} on {PLACES[origin]}"
+    holding = [one.claim.claim for one in _of_reading(outcomes, reading) if one.holds]
+    return f"{text}: {'; '.join(holding)}." if holding else f"{text}."

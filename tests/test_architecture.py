@@ -27,8 +27,8 @@ LEVELS = [
     "data results scorecard studies charts prob_unet predict dominant overlays biases",  # L1
     "portraits",
     "recipes tables",
-    "train verdicts averages",  # L2
-    "sweeps annotators",
+    "train claims averages",  # L2
+    "sweeps annotators verdicts",
     "chapters",
     "widgets report",  # L3
 ]
