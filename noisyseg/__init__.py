@@ -8,11 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noisyseg.calibrated import calibrate as calibrate
+    from noisyseg.calibrated import calibrated_labels as calibrated_labels
+    from noisyseg.calibrated import calibrated_vote as calibrated_vote
     from noisyseg.config import SEEDS as SEEDS
     from noisyseg.config import ExperimentConfig as ExperimentConfig
     from noisyseg.data import load_dataset as load_dataset
     from noisyseg.data import write_prepared as write_prepared
-    from noisyseg.dominant import dominant_loss as dominant_loss
     from noisyseg.losses import disentangling_loss as disentangling_loss
     from noisyseg.methods import METHODS as METHODS
     from noisyseg.predict import predict_volume as predict_volume
@@ -22,13 +24,15 @@ if TYPE_CHECKING:
 
 # Loaded on first use, so that a figure notebook which needs only tables imports no torch.
 _HOMES = {
+    "calibrate": "calibrated",
+    "calibrated_labels": "calibrated",
+    "calibrated_vote": "calibrated",
     "ExperimentConfig": "config",
     "SEEDS": "config",
     "METHODS": "methods",
     "load_dataset": "data",
     "write_prepared": "data",
     "disentangling_loss": "losses",
-    "dominant_loss": "dominant",
     "predict_volume": "predict",
     "run": "train",
     "sweep": "sweeps",

@@ -95,9 +95,7 @@ def weighted_median(
     return np.where(total > 0, (low + high) / 2, 0.0)
 
 
-def signed_distance(
-    labels: Int[ndarray, " *space"], klass: int
-) -> Float[ndarray, " *space"]:
+def signed_distance(labels: Int[ndarray, " *space"], klass: int) -> Float[ndarray, " *space"]:
     """Distance to the outline of `klass` in pixels: 0.5 on its rim, −0.5 just outside.
 
     The outline lies between two pixels. Pixels that are not labelled (−1) and the image's border
@@ -226,7 +224,8 @@ def _shorter(window: tuple[slice, ...], axis: int) -> tuple[slice, ...]:
 
 
 def _between(distance: ndarray, label: ndarray, axis: int) -> tuple[ndarray, ndarray, ndarray]:
-    """For each pair: the first level between its distances, the one behind the last, whether known."""
+    """Of each pair: the first level between its distances, the one after the last, and whether
+    both pixels were labelled and any level lies between."""
     a, b = (x.ravel() for x in _pairs(distance, axis))
     first = np.searchsorted(LEVELS, np.minimum(a, b), "right")
     last = np.searchsorted(LEVELS, np.maximum(a, b), "left")

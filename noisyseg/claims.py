@@ -20,7 +20,7 @@ from noisyseg.paths import figures_root
 FILE = "claims.csv"
 # The paper's method, and the row that stands for it where Eq. 4 is taken as printed.
 METHOD, PRINTED_METHOD = "trace", "trace_printed"
-KNOWN_METHODS = METHODS.keys() | {PRINTED_METHOD, "calibrated"}
+KNOWN_METHODS = METHODS.keys()
 HELD, PRINTED, BOTH, OURS = "theorem's assumption held", "as printed", "both", "ours"
 READINGS = (HELD, PRINTED, BOTH, OURS)
 SAME_WITHIN = 1.0  # Dice points

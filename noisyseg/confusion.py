@@ -56,9 +56,13 @@ class Confusion(ABC):
         """tr A at each pixel; 1 where a matrix ignores the truth, L where it copies it."""
         return self.diagonal().sum(2)
 
-    def mean_dense(self) -> Float[Tensor, "batch reported true *space"]:
-        """Mean matrix over annotators at each pixel."""
-        return self.dense().mean(1)
+    def mean_dense(
+        self, weight: Float[Tensor, " annotator"] | None = None
+    ) -> Float[Tensor, "batch reported true *space"]:
+        """Mean matrix over annotators at each pixel, weighted where `weight` is given."""
+        if weight is None:
+            return self.dense().mean(1)
+        return torch.einsum("r,brij...->bij...", weight / weight.sum(), self.dense())
 
 
 class PixelConfusion(Confusion):
@@ -132,8 +136,10 @@ class GlobalConfusion(Confusion):
     def diagonal(self) -> Tensor:
         return self._spread(self.log_table.diagonal(dim1=1, dim2=2).exp())
 
-    def mean_dense(self) -> Tensor:
-        return self._spread(self.log_table.exp().mean(0))
+    def mean_dense(self, weight: Tensor | None = None) -> Tensor:
+        equal = self.log_table.new_ones(len(self.log_table))
+        share = equal if weight is None else weight.to(equal.dtype)
+        return self._spread(torch.einsum("r,rij->ij", share / share.sum(), self.log_table.exp()))
 
 
 class LowRankConfusion(Confusion):

@@ -19,6 +19,7 @@ from noisyseg.confusion import Confusion
 OUTVOTED = 0.5  # more than half of the pixels against the annotators: no boundary effect
 IGNORANT = 0.9  # share of pixels whose mean trace is within TRACE_NEAR_ONE of 1
 TRACE_NEAR_ONE = 0.05
+UNMARKED = 0.3  # of the estimate lies where no annotator is expected to mark its class
 VANISHED = 1e-5  # a class predicted at less than this share of all pixels; lesions are small
 
 
@@ -171,7 +172,9 @@ def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> di
     annotators together are not expected to report the predicted class; `class_margin`: the
     least lead of a diagonal in the mean matrix over the pixels of each predicted class;
     `ignorant`: share of pixels whose mean trace is near 1; `smallest_class`: the share of
-    pixels at which the rarest class is predicted.
+    pixels at which the rarest class is predicted; `unmarked`: of the pixels predicted as
+    foreground, the share where no annotator is expected to write the predicted class (0 where
+    nothing is predicted). It is 1 after a swap, and shows half a swap as well.
     """
     mean, trace = confusion.mean_dense(), confusion.trace().mean(1)
     predicted = probs.argmax(1)
@@ -180,26 +183,30 @@ def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> di
     chosen = torch.nn.functional.one_hot(predicted.flatten(1), probs.shape[1]).movedim(-1, 1)
     summed = torch.einsum("bijx,bjx->ij", mean.flatten(3), chosen.to(mean.dtype))
     share = chosen.float().mean((0, 2))
+    reported = confusion.apply(probs).argmax(2)
+    marked = (reported == predicted[:, None]).any(1)
+    foreground = predicted > 0
     return {
         "mean_trace": float(trace.mean()),
         "off_pixel": float((column.argmax(1) != predicted).float().mean()),
         "class_margin": float(_leads(summed / summed.sum(0).clamp_min(1e-12))[share > 0].min()),
         "ignorant": float(((trace - 1).abs() < TRACE_NEAR_ONE).float().mean()),
         "smallest_class": float(share.min()),
+        "unmarked": float((foreground & ~marked).sum() / foreground.sum().clamp_min(1)),
     }
 
 
 def warning(row: Mapping[str, float], needs_matrices: bool = True) -> str | None:
     """What is wrong with a row of `watch`, the number and the remedy; None if nothing is.
 
-    `needs_matrices`: whether the truth is learned through the matrices, so that matrices
-    which ignore it leave it undetermined (Eq. 4; not so with support and edges).
+    `needs_matrices`: whether the truth is learned through these matrices, so that matrices which
+    ignore it leave it undetermined (Eq. 4; ours learns it from calibrated labels).
     """
     if "off_pixel" not in row:
         return None
     remedy = (
         "Lower trace_weight, hold it back at first (warm_up='hold', warm_up_epochs=…), or use "
-        "method='dominant'."
+        "method='calibrated'."
         if needs_matrices
         else "Train longer, or look at the annotators with diagnostics.assess."
     )
@@ -208,6 +215,11 @@ def warning(row: Mapping[str, float], needs_matrices: bool = True) -> str | None
             f"label swap? At {row['off_pixel']:.0%} of the pixels the annotators together are not "
             f"expected to report the predicted class (class-level margin "
             f"{row['class_margin']:.2f}): the confusion matrices left the dominant set. " + remedy
+        )
+    if row.get("unmarked", 0.0) > UNMARKED:
+        return (
+            f"half a label swap? {row['unmarked']:.0%} of the predicted foreground lies where "
+            f"no annotator is expected to mark it. {remedy}"
         )
     if row["smallest_class"] < VANISHED:
         return (
@@ -218,6 +230,6 @@ def warning(row: Mapping[str, float], needs_matrices: bool = True) -> str | None
         return (
             f"the confusion matrices ignore the truth: the trace is near 1 at "
             f"{row['ignorant']:.0%} of the pixels, so the labels say nothing about the truth. "
-            "Start nearer to the identity (init_diagonal=3), or use method='dominant'."
+            "Start nearer to the identity (init_diagonal=3), or use method='calibrated'."
         )
     return None

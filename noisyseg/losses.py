@@ -2,7 +2,8 @@
 
 Eq. 3 and 4 of arXiv 2007.15963 in log space with missing labels, the loss as the authors
 released it, and a hinge on the mean matrix that holds the assumption of Theorem 1. Our own
-loss is in `dominant`. Compares with labels only; no loss here knows the truth or an optimiser.
+method takes the same losses to calibrated labels (`calibrated`). Compares with labels only; no
+loss here knows the truth or an optimiser.
 """
 
 import torch
@@ -35,19 +36,20 @@ def log_probabilities(
 def label_mean(
     values: Float[Tensor, "batch annotator *space"],
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, "batch annotator"] | None = None,
+    weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """(1/M) Σ_n Σ_{r∈S(n)} mean over the labelled pixels of `values`.
 
     M counts the (image, annotator) pairs with at least one labelled pixel, so a missing
     label drops everything of its annotator. Without any label the result is 0. With `weight`
-    each pair counts that much, and M is the sum of their weights.
+    each annotator's labels count that much, and M is the sum of their weights.
     """
     labelled = labels >= 0
     pixels = labelled.flatten(2).sum(-1)
     sums = torch.where(labelled, values, 0.0).flatten(2).sum(-1)
     means = sums / pixels.clamp_min(1)
     if weight is not None:
+        # A batch of which nobody with a say labelled anything has no loss.
         return (weight * means).sum() / (weight * (pixels > 0)).sum().clamp_min(1e-6)
     return means.sum() / (pixels > 0).sum().clamp_min(1)
 
@@ -56,9 +58,10 @@ def annotator_nll(
     log_probs: Float[Tensor, "batch true *space"],
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
+    weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 3: −log Σ_j A⁽ʳ⁾[ỹ, j] p[j], averaged by `label_mean`."""
-    return label_mean(-confusion.log_likelihood(log_probs, labels), labels)
+    return label_mean(-confusion.log_likelihood(log_probs, labels), labels, weight)
 
 
 def fixed_matrices(
@@ -77,6 +80,7 @@ def fixed_phase_loss(
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
     diagonal: float = 0.95,
+    weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """The first phase of the paper's method: near-identity matrices that do not move yet.
 
@@ -87,14 +91,16 @@ def fixed_phase_loss(
     classes = log_probs.shape[1]
     fixed = fixed_matrices(diagonal, labels, classes)
     short = F.relu(diagonal * classes - confusion.trace())
-    return annotator_nll(log_probs, fixed, labels) + label_mean(short, labels)
+    return annotator_nll(log_probs, fixed, labels, weight) + label_mean(short, labels)
 
 
 def trace_penalty(
-    confusion: Confusion, labels: Int[Tensor, "batch annotator *space"]
+    confusion: Confusion,
+    labels: Int[Tensor, "batch annotator *space"],
+    weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """The second term of Eq. 4 without its weight: tr A⁽ʳ⁾, averaged by `label_mean`."""
-    return label_mean(confusion.trace(), labels)
+    return label_mean(confusion.trace(), labels, weight)
 
 
 def dominance_penalty(
@@ -110,11 +116,9 @@ def dominance_penalty(
     `level="pixel"`: Ā at each pixel, hinge averaged over pixels (Theorem 1 assumes a
     dominant mean matrix at the pixel). `level="class"`: Ā[i, j] = Σ p[j] A[i, j] / Σ p[j]
     over all pixels of the batch (the population-level assumption of arXiv 1902.03680).
+    With `weight` the mean over annotators is a weighted one.
     """
-    if weight is None:
-        mean = confusion.mean_dense()  # (batch, reported, true, *space)
-    else:
-        mean = torch.einsum("r,brij...->bij...", weight / weight.sum(), confusion.dense())
+    mean = confusion.mean_dense(weight)  # (batch, reported, true, *space)
     if level == "class":
         weight = probs[:, None]
         over = (0, *range(3, mean.dim()))
@@ -139,23 +143,27 @@ def disentangling_loss(
     dominance_weight: float = 0.0,
     dominance_level: str = "pixel",
     dominance_margin: float = 0.1,
+    annotator_weight: Float[Tensor, " annotator"] | None = None,
     from_logits: bool | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 4 of arXiv 2007.15963 up to the constant 1/M, plus the dominance penalty.
 
     `confusion`: a confusion object of `models` or a dense tensor (batch, annotator,
     reported, true, *space) whose columns (over reported) sum to 1. `labels`: class
-    indices (batch, annotator, *space), −1 = not labelled. Raises ValueError when shapes or
-    labels do not fit.
+    indices (batch, annotator, *space), −1 = not labelled. `annotator_weight`: how much each
+    annotator counts, in all terms; equal by default. Raises ValueError when shapes or labels do
+    not fit.
     """
     matrix = as_confusion(confusion)
     check_labels(labels, probs_or_logits)
     log_probs = log_probabilities(probs_or_logits, from_logits)
-    loss = annotator_nll(log_probs, matrix, labels)
+    loss = annotator_nll(log_probs, matrix, labels, annotator_weight)
     if trace_weight:
-        loss = loss + trace_weight * trace_penalty(matrix, labels)
+        loss = loss + trace_weight * trace_penalty(matrix, labels, annotator_weight)
     if dominance_weight:
-        hinge = dominance_penalty(matrix, log_probs.exp(), dominance_level, dominance_margin)
+        hinge = dominance_penalty(
+            matrix, log_probs.exp(), dominance_level, dominance_margin, annotator_weight
+        )
         loss = loss + dominance_weight * hinge
     return loss
 

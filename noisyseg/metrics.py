@@ -22,6 +22,7 @@ class Metric(NamedTuple):
 
 METRICS: dict[str, Metric] = {
     "dice": Metric("2|A∩B| / (|A|+|B|) of the segmentation, mean over images", "0…1", "higher"),
+    "dice_present": Metric("Dice, mean over the images that hold the class", "0…1", "higher"),
     "iou": Metric("|A∩B| / |A∪B| of the segmentation, mean over images", "0…1", "higher"),
     "cm_rmse": Metric("RMSE of conditional confusion matrices pooled over images", "0…1", "lower"),
     "cm_rmse_image": Metric("the same matrix error image by image, then the mean", "0…1", "lower"),

@@ -33,15 +33,14 @@ class Prediction(NamedTuple):
     """What a model says of a batch: class scores, log p up to a constant, and the annotators.
 
     `samples`: segmentations drawn from a model that has no annotators; `latent`: what its loss
-    needs.
+    needs. `calibrated`: the matrices of calibrated labels, while a model of ours is trained.
     """
 
     logits: Float[Tensor, "batch true *space"]
     confusion: Confusion | None
     samples: Int[Tensor, "batch sample *space"] | None = None
     latent: Any = None
-    habits: GlobalConfusion | None = None
-    table: Any = None
+    calibrated: Confusion | None = None
 
 
 def conv(dims: Dims, inputs: int, outputs: int, kernel: int = 3, **kwargs: Any) -> nn.Module:
@@ -137,20 +136,10 @@ class PixelHead(nn.Module):
     """Per-pixel matrices: one 3×3 block shared by all annotators, then a 1×1 layer.
 
     `init_diagonal` is added to the diagonal logits at the start, so that A[j, j] is about
-    e^d / (e^d + L − 1) (paper 1.5 asks for a start near the identity). With `common` the logit
-    of A[i, j] is a part that all columns j share, what is written here whatever the truth,
-    plus its own: otherwise a column learns only where p has its class, and starts anew when p
-    changes.
+    e^d / (e^d + L − 1) (paper 1.5 asks for a start near the identity).
     """
 
-    def __init__(
-        self,
-        trunk: UNet,
-        annotators: int,
-        classes: int,
-        init_diagonal: float,
-        common: bool = False,
-    ) -> None:
+    def __init__(self, trunk: UNet, annotators: int, classes: int, init_diagonal: float) -> None:
         super().__init__()
         self.shape = (annotators, classes, classes)
         self.shared = nn.Sequential(
@@ -159,17 +148,10 @@ class PixelHead(nn.Module):
         )
         self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
         _set_bias(self.out, (init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
-        shared = annotators * classes
-        self.common = conv(trunk.dims, trunk.width, shared, kernel=1) if common else None
 
     def forward(self, features: Tensor) -> PixelConfusion:
         """(batch, width, *space) -> matrices of the batch."""
-        features = self.shared(features)
-        logits = self.out(features).unflatten(1, self.shape)
-        if self.common is not None:
-            shared = self.common(features).unflatten(1, self.shape[:2])
-            logits = logits + shared.unsqueeze(3)
-        return PixelConfusion(logits)
+        return PixelConfusion(self.out(self.shared(features)).unflatten(1, self.shape))
 
 
 class GlobalHead(nn.Module):
@@ -238,20 +220,22 @@ class SegmentationModel(nn.Module):
         trunk: UNet,
         classes: int,
         confusion_head: nn.Module | None = None,
-        habits: "GlobalHead | None" = None,
+        calibrated_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.segmentation = conv(trunk.dims, trunk.width, classes, kernel=1)
         self.confusion = confusion_head
-        self.habits = habits
+        self.calibrated = calibrated_head
 
     def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
         """(batch, channel, *space) -> logits (batch, true, *space) and confusion matrices."""
         features = self.trunk(image)
         confusion = None if self.confusion is None else self.confusion(features)
-        habits = None if self.habits is None else self.habits(features)
-        return Prediction(self.segmentation(features).float(), confusion, habits=habits, table=self.habits.table(features) if hasattr(self.habits, "table") else None)
+        logits = self.segmentation(features).float()
+        if self.calibrated is None or not self.training:
+            return Prediction(logits, confusion)
+        return Prediction(logits, confusion, calibrated=self.calibrated(features))
 
 
 class SeparateModel(nn.Module):

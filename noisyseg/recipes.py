@@ -5,15 +5,16 @@ dropped, targets fused and networks assembled. Trains nothing and writes nothing
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from noisyseg import calibrated, dominant, fusion, losses, metrics, models, prob_unet
+from noisyseg import calibrated, fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
 from noisyseg.confusion import Confusion
 from noisyseg.data import SegmentationDataset
@@ -21,6 +22,13 @@ from noisyseg.methods import METHODS
 from noisyseg.simulate import simulate_labels
 from noisyseg.subsets import TrainingView
 
+HEADS: dict[str, Callable[[models.UNet, int, int, ExperimentConfig], nn.Module]] = {
+    "pixel": lambda trunk, r, c, cfg: models.PixelHead(trunk, r, c, cfg.init_diagonal),
+    "global": lambda trunk, r, c, cfg: models.GlobalHead(trunk, r, c, cfg.init_diagonal),
+    "low_rank": lambda trunk, r, c, cfg: models.LowRankHead(
+        trunk, r, c, cfg.init_diagonal, cfg.rank
+    ),
+}
 Objective = Callable[[models.Prediction, dict[str, Tensor], int], Tensor]
 
 
@@ -51,24 +59,40 @@ def load_splits(cfg: ExperimentConfig, dataset: SegmentationDataset) -> Splits:
     )
 
 
-def training_view(cfg: ExperimentConfig, data: SegmentationDataset, calibration: "calibrated.Calibration | None" = None) -> TrainingView:
+def training_view(cfg: ExperimentConfig, data: SegmentationDataset) -> TrainingView:
     """What training may see of `data`: the truth only for the method that is defined by it."""
     target = METHODS[cfg.method].target
     if target == "labels":
         return data.training_view()
     if target == "calibrated":
-        assert calibration is not None
         images, labels = data.read_images(), data.read_labels()
-        shift = calibration.shift(cfg.anchor)
-        new = calibrated.calibrated_labels(labels.astype(np.int8), shift)
-        weight = calibration.weight() if cfg.weighted else np.ones(labels.shape[1])
-        return data.training_view(calibrated=new, weight=np.tile(weight, (len(labels), 1)))
+        found = calibrated.calibrate(images, labels, data.n_classes)
+        return data.training_view(
+            calibrated=calibrated.calibrated_labels(labels, found.shift(cfg.anchor)),
+            weight=np.tile(found.weight(), (len(labels), 1)),
+        )
     if target == "truth":
         truth = torch.from_numpy(data.read_truth())
         return data.training_view(target=one_hot(truth, data.n_classes).numpy())
-    labels = torch.from_numpy(data.read_labels())
-    fused = fusion.FUSIONS[target](labels, data.n_classes)
-    return data.training_view(target=fused.posterior.numpy())
+    return data.training_view(target=fused_labels(cfg, data).posterior.numpy())
+
+
+def validation_view(cfg: ExperimentConfig, data: SegmentationDataset) -> TrainingView:
+    """`training_view`, but calibrated labels are validated by the labels as they were written."""
+    if METHODS[cfg.method].target == "calibrated":
+        return data.training_view()
+    return training_view(cfg, data)
+
+
+def fused_labels(cfg: ExperimentConfig, data: SegmentationDataset) -> fusion.Fused:
+    """One soft target of all labels of each image, as the method's `target` says."""
+    target, labels = METHODS[cfg.method].target, data.read_labels()
+    if target != "calibrated":
+        return fusion.FUSIONS[target](torch.from_numpy(labels), data.n_classes)
+    found = calibrated.calibrate(data.read_images(), labels, data.n_classes)
+    new = calibrated.calibrated_labels(labels, found.shift(cfg.anchor)).astype(np.int64)
+    weight = torch.from_numpy(found.weight())
+    return calibrated.calibrated_vote(torch.from_numpy(new), weight, data.n_classes)
 
 
 def one_hot(classes: Tensor, n_classes: int) -> Float[Tensor, "batch true *space"]:
@@ -121,20 +145,11 @@ def build_model(
         if head in ("none", "separate"):
             return plain()
         trunk = trunk_of()
-        sizes = (trunk, annotators, classes, cfg.init_diagonal)
-        if head == "pixel":
-            own = models.PixelHead(*sizes, cfg.common_columns)
-            habits = None
-            if METHODS[cfg.method].target == "calibrated":
-                pixel = cfg.truth_from.startswith("pixel")
-                habits = models.PixelHead(*sizes) if pixel else models.GlobalHead(trunk, annotators, classes, 3.0)
-                if pixel and cfg.truth_from == "pixel2":
-                    habits.table = models.GlobalHead(trunk, annotators, classes, 3.0)
-            return models.SegmentationModel(trunk, classes, own, habits)
-        if head == "global":
-            return models.SegmentationModel(trunk, classes, models.GlobalHead(*sizes))
-        if head == "low_rank":
-            return models.SegmentationModel(trunk, classes, models.LowRankHead(*sizes, cfg.rank))
+        if head in HEADS:
+            make = partial(HEADS[head], trunk, annotators, classes, cfg)
+            own = make()
+            more = make() if METHODS[cfg.method].target == "calibrated" else None
+            return models.SegmentationModel(trunk, classes, own, more)
         if head == "known":
             return models.SegmentationModel(trunk, classes, models.KnownHead(known))
         if head == "latent":
@@ -162,90 +177,50 @@ def objective(cfg: ExperimentConfig) -> Objective:
             out.logits.log_softmax(1), matrices(out), batch["labels"], trace_weight(cfg, epoch)
         )
     if kind == "calibrated":
-        return lambda out, batch, epoch: calibrated_objective(cfg, out, batch, epoch)
-    if cfg.warm_up == "fixed":
-        return lambda out, batch, epoch: two_phases(cfg, out, batch, epoch)
-    if cfg.dominance_level == "support":
-        return lambda out, batch, epoch: dominant.dominant_loss(
-            out.logits,
-            matrices(out),
-            batch["labels"],
-            batch["image"],
-            trace_weight=trace_weight(cfg, epoch),
-            dominance_weight=cfg.dominance_weight,
-            dominance_support=cfg.dominance_support,
-            edge_weight=cfg.edge_weight,
-            vote_weight=vote_weight(cfg, epoch),
-            from_logits=True,
+        return partial(calibrated_loss, cfg)
+    return lambda out, batch, epoch: two_phases(
+        cfg, epoch, out.logits, matrices(out), batch["labels"]
+    )
+
+
+def two_phases(
+    cfg: ExperimentConfig,
+    epoch: int,
+    logits: Float[Tensor, "batch true *space"],
+    confusion: Confusion,
+    labels: Int[Tensor, "batch annotator *space"],
+    annotator_weight: Float[Tensor, " annotator"] | None = None,
+) -> Tensor:
+    """The paper's loss at `epoch` (from 0): with fixed matrices first, if so asked, then Eq. 4."""
+    if cfg.warm_up == "fixed" and epoch < warm_up_epochs(cfg):
+        return losses.fixed_phase_loss(
+            logits.log_softmax(1), confusion, labels, cfg.fixed_diagonal, annotator_weight
         )
-    return lambda out, batch, epoch: losses.disentangling_loss(
-        out.logits,
-        matrices(out),
-        batch["labels"],
+    return losses.disentangling_loss(
+        logits,
+        confusion,
+        labels,
         trace_weight=trace_weight(cfg, epoch),
         dominance_weight=cfg.dominance_weight,
         dominance_level=cfg.dominance_level,
         dominance_margin=cfg.dominance_margin,
+        annotator_weight=annotator_weight,
         from_logits=True,
     )
 
 
-def warm_up_length(cfg: ExperimentConfig) -> int:
-    """Epochs of the first phase."""
-    return max(cfg.warm_up_epochs, round(cfg.warm_up_share * cfg.epochs))
+def calibrated_loss(
+    cfg: ExperimentConfig, out: models.Prediction, batch: dict[str, Tensor], epoch: int
+) -> Tensor:
+    """Ours: the truth from calibrated labels by the paper's loss, given it the labels as written.
 
-
-def two_phases(cfg, out, batch, epoch):
-    if epoch < warm_up_length(cfg):
-        return losses.fixed_phase_loss(out.logits.log_softmax(1), matrices(out), batch["labels"], cfg.fixed_diagonal)
-    return losses.disentangling_loss(
-        out.logits,
-        matrices(out),
-        batch["labels"],
-        trace_weight=cfg.trace_weight,
-        dominance_weight=cfg.dominance_weight,
-        dominance_level=cfg.dominance_level,
-        dominance_margin=cfg.dominance_margin,
-        from_logits=True,
-    )
-
-
-def calibrated_objective(cfg, out, batch, epoch):
-    log_probs = out.logits.log_softmax(1)
-    y, weight = batch["calibrated"], batch["weight"]
-    fixed = losses.fixed_matrices(cfg.fixed_diagonal, y, log_probs.shape[1])
-    explain = losses.annotator_nll(log_probs.detach(), matrices(out), batch["labels"])
-    kind = cfg.truth_from
-    if kind.startswith("pixel"):
-        if kind == "pixel2" and epoch < warm_up_length(cfg):
-            return (losses.label_mean(-out.table.log_likelihood(log_probs, y), y, weight) + explain
-                    + losses.annotator_nll(log_probs.detach(), out.habits, y))
-        if epoch < warm_up_length(cfg):
-            short = torch.relu(cfg.fixed_diagonal * log_probs.shape[1] - out.habits.trace())
-            return (losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight)
-                    + losses.label_mean(short, y) + explain)
-        loss = losses.label_mean(-out.habits.log_likelihood(log_probs, y), y, weight) + explain
-        if cfg.trace_weight:
-            loss = loss + cfg.trace_weight * losses.label_mean(out.habits.trace(), y, weight)
-        hinge = losses.dominance_penalty(out.habits, log_probs.exp(), "pixel", cfg.dominance_margin, weight.mean(0))
-        return loss + cfg.dominance_weight * hinge
-    if kind == "habits" and epoch < warm_up_length(cfg):
-        nll = losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight)
-        return nll + explain + losses.label_mean(-out.habits.log_likelihood(log_probs.detach(), y), y, weight)
-    if kind in ("habits", "habits+dom"):
-        return losses.label_mean(-out.habits.log_likelihood(log_probs, y), y, weight) + explain
-    if kind == "fixed":
-        return losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight) + explain
-    if kind == "vote":
-        return losses.label_mean(-log_probs.gather(1, y.clamp_min(0)), y, weight) + explain
-    if kind == "coupled":  # paper's coupled per-pixel matrices on raw labels, truth held by weighted calibrated labels
-        return losses.label_mean(-fixed.log_likelihood(log_probs, y), y, weight) + losses.annotator_nll(log_probs, matrices(out), batch["labels"])
-    if kind == "hard":  # weighted majority per pixel of calibrated labels
-        votes = torch.stack([((y == c) * weight[(...,) + (None,) * (y.dim() - 2)]).sum(1) for c in range(log_probs.shape[1])], 1)
-        seen = votes.sum(1) > 1e-6
-        loss = -log_probs.gather(1, votes.argmax(1, keepdim=True)).squeeze(1)
-        return (loss * seen).sum() / seen.sum().clamp_min(1) + explain
-    raise ValueError(kind)
+    The second part explains what the annotators wrote and leaves the truth alone.
+    """
+    assert out.calibrated is not None, "a model of ours has matrices of calibrated labels"
+    weight = batch["weight"][0].to(out.logits.dtype)
+    loss = two_phases(cfg, epoch, out.logits, out.calibrated, batch["calibrated"], weight)
+    given = out.logits.detach().log_softmax(1)
+    return loss + losses.annotator_nll(given, matrices(out), batch["labels"])
 
 
 def matrices(out: models.Prediction) -> Confusion:
@@ -254,17 +229,16 @@ def matrices(out: models.Prediction) -> Confusion:
     return out.confusion
 
 
+def warm_up_epochs(cfg: ExperimentConfig) -> int:
+    """How many epochs the first phase has."""
+    return max(cfg.warm_up_epochs, round(cfg.warm_up_share * cfg.epochs))
+
+
 def trace_weight(cfg: ExperimentConfig, epoch: int) -> float:
     """λ at `epoch` (from 0): during warm-up it is 0 ("hold") or −λ ("maximise", paper 1.5)."""
-    if epoch >= cfg.warm_up_epochs or cfg.warm_up == "none":
+    if epoch >= warm_up_epochs(cfg) or cfg.warm_up == "none":
         return cfg.trace_weight
-    return 0.0 if cfg.warm_up == "hold" else -cfg.trace_weight
-
-
-def vote_weight(cfg: ExperimentConfig, epoch: int) -> float:
-    """The weight of the labels as they are, at `epoch` (from 0): linear until half time."""
-    left = max(0.0, 1 - epoch / (cfg.epochs / 2))
-    return cfg.vote_weight + left * (cfg.vote_start - cfg.vote_weight)
+    return -cfg.trace_weight if cfg.warm_up == "maximise" else 0.0
 
 
 def validation_loss(out: models.Prediction, batch: dict[str, Tensor]) -> Tensor:

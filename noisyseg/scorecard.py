@@ -32,6 +32,8 @@ class Scorecard:
 
     def _overlap(self, prediction: Tensor, truth: Tensor) -> None:
         n = len(self.classes)
+        there = torch.stack([(truth == c).flatten(1).any(1) for c in range(n)], 1)
+        self._keep(there=there)
         self._keep(dice=metrics.dice(prediction, truth, n), iou=metrics.iou(prediction, truth, n))
 
     def add(
@@ -100,6 +102,12 @@ class Scorecard:
             for klass, value in zip(self.classes, means, strict=True):
                 say(metric, value, klass)
             say(metric, means[1:].mean())  # "all" is the mean over foreground classes
+        if "dice" in kept:
+            there = kept["there"]
+            means = (kept["dice"] * there).sum(0) / there.sum(0)  # NaN where no image holds it
+            for klass, value in zip(self.classes, means, strict=True):
+                say("dice_present", value, klass)
+            say("dice_present", means[1:].nanmean())
         if "ged" in kept:
             say("ged", kept["ged"].mean())
         if "estimated" in kept:

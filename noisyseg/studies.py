@@ -55,6 +55,7 @@ PEOPLE_METHODS = (
     "staple_fusion",
     "calibrated_fusion",
 )
+SHARES = (0.0, 0.25, 0.75)  # of the epochs with fixed matrices; the method has a half
 STARTS = {3.0: "near identity", 0.0: "default"}
 
 
@@ -81,58 +82,68 @@ def _study(
 
 
 def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
-    """λ × start × warm-up × loss × annotators: every comparison a reader would ask for."""
+    """λ × start × warm-up × hinge × annotators: the ladder from Eq. 4 to the method, and ours."""
 
     def runs(*methods: str, n: int = seeds, sets: Iterable[str] = ("five",), **grid: Any) -> Any:
         annotators = [ANNOTATOR_SETS[name] for name in sets]
         return _study("ablation_trace", profile, methods, range(n), annotators=annotators, **grid)
 
+    both, many = ("dense", "one"), 10
     if profile == "smoke":
-        yield from runs("clean", "mode")
-        yield from runs("trace", "dominant", trace_weight=(0.0, 0.7))
-        yield from runs("mode", "dominant", sets=("unfaithful",))
+        yield from runs("clean", "mode", "calibrated", "trace", "trace_printed")
+        yield from runs("mode", "calibrated_image", sets=("unfaithful",))
         return
-    many, two, both, few = 10, 2, ("dense", "one"), (0.0, 0.1, 0.7, 2.0)
-    two_sets = ("five", "unfaithful")
     yield from runs("clean", n=many)
-    yield from runs("mode", n=many, sets=two_sets, labelling=both)
-    yield from runs("mode", sets=("four",))
-    yield from runs("dominant", n=many, sets=("unfaithful",), labelling=both)
-    yield from runs("mode", "dominant", n=many, sets=("wide",))
-    yield from runs("mode", "dominant", sets=("wider",))
-    yield from runs("dominant", n=many, trace_weight=TRACE_WEIGHTS, labelling=both)
-    yield from runs("dominant", n=two, sets=("four", "unfaithful"), trace_weight=few)
+    yield from runs("mode", n=many, sets=("five", "unfaithful"), labelling=both)
+    yield from runs("mode", sets=("four", "wide", "wider"))
+    # The paper's method, and each of its parts left out.
+    yield from runs("trace", labelling=both)
     yield from runs("trace", trace_weight=TRACE_WEIGHTS)
-    yield from runs("trace", trace_weight=few[1:], labelling=("one",))
-    yield from runs("trace", sets=("four", "unfaithful"), trace_weight=(0.01, 0.1, 0.7))
-    yield from runs("trace", trace_weight=few[:3], init_diagonal=(0.0,))
-    yield from runs("trace", trace_weight=(0.1, 0.7), warm_up=("none",))
-    holds: dict[str, Any] = {"warm_up": ("hold", "maximise"), "warm_up_epochs": (3,)}
-    yield from runs("trace", trace_weight=(0.1, 0.7), **holds)
-    longer: dict[str, Any] = {"warm_up": ("maximise",), "warm_up_epochs": (2, 3, 5)}
-    yield from runs("trace", trace_weight=(0.7,), labelling=both, **longer)
-    longer["warm_up_epochs"] = (5,)
-    yield from runs("trace", sets=("unfaithful",), trace_weight=(0.7,), **longer)
+    yield from runs("trace", sets=("four", "unfaithful"))
+    yield from runs("trace", dominance_weight=(0.0,), trace_weight=TRACE_WEIGHTS)
+    for share in SHARES:
+        yield from runs("trace", dominance_weight=(0.0, 5.0), warm_up_share=(share,))
+    yield from runs("trace", dominance_level=("class",))
+    # Eq. 4 as printed, from other starts, and the loss as the authors released it.
+    yield from runs("trace_printed", labelling=both)
+    no_share: dict[str, Any] = {"warm_up_share": (0.0,)}
+    for start in STARTS:
+        yield from runs("trace_printed", warm_up=("none",), init_diagonal=(start,), **no_share)
+    longer: dict[str, Any] = {"warm_up": ("maximise",), "warm_up_epochs": (1, 2, 3, 5)}
+    yield from runs("trace_printed", labelling=both, **longer, **no_share)
     yield from runs("released", trace_weight=(0.001, 0.1, 0.7), init_diagonal=(0.0, 3.0))
-    yield from runs("released", n=6, sets=("four",))
-    no_vote = {"vote_start": (0.0,), "vote_weight": (0.0,)}
-    apart = {"common_columns": (False,)}
-    hinges: dict[str, Any] = no_vote | apart
-    hinges |= {"dominance_weight": (5.0,), "init_diagonal": (3.0,)}
-    for level in ("pixel", "class"):
-        hinges["dominance_level"] = (level,)
-        yield from runs("dominant", n=two, sets=two_sets, trace_weight=few, **hinges)
-    yield from runs("dominant", n=two, sets=two_sets, edge_weight=(0.0, 0.03, 0.3, 1.0))
-    yield from runs("dominant", n=two, sets=two_sets, dominance_support=(0.2, 0.4, 0.5))
-    yield from runs("dominant", n=two, sets=two_sets, init_diagonal=(3.0,), trace_weight=few)
-    for chosen in (no_vote, {"vote_start": (0.05,)}, {"vote_weight": (0.0, 0.2)}, apart):
-        yield from runs("dominant", n=two, sets=two_sets, **chosen)
+    # Ours.
+    yield from runs("calibrated", sets=("five", "four", "unfaithful"), labelling=both)
+    yield from runs("calibrated_image", sets=("five", "unfaithful", "wide"), labelling=both)
+    yield from runs("calibrated_image", sets=("wider",))
+    yield from runs("calibrated", trace_weight=TRACE_WEIGHTS, labelling=both)
+
+
+def ablation_warm_up(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
+    """Plateau and cliff: λ and the length of the fixed phase, with and without the hinge.
+
+    On the data sets and at the sizes of the main tables; the corners with all seeds.
+    """
+    datasets = ("mnist",) if profile == "smoke" else ("mnist", "ms", "brats", "lidc")
+    corners = {(0.1, 0.5), (0.7, 0.5), (0.1, 0.0), (0.7, 0.0)}
+    points = sorted(corners | {(0.0, 0.5), (0.3, 0.5), (1.5, 0.5), (0.1, 0.25), (0.1, 0.75)})
+    if profile == "smoke":
+        points = [(0.1, 0.5), (0.7, 0.0)]
+    for seed, dataset, (weight, share), hinge in product(
+        range(seeds), datasets, points, (5.0, 0.0)
+    ):
+        if seed and (weight, share) not in corners:
+            continue
+        chosen = {"trace_weight": weight, "warm_up_share": share, "dominance_weight": hinge}
+        yield ExperimentConfig.preset(
+            "ablation_warm_up", profile, "trace", seed, dataset=dataset, **chosen
+        )
 
 
 def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """Dice and matrices against the degree of the annotators' errors (the paper's Fig. 5)."""
-    few = ("mode", "dominant") if profile == "smoke" else ("mode", "trace", "dominant")
-    rest = ("mean", "staple", "global_cm", "no_trace", "released", "separate")
+    few = ("mode", "calibrated") if profile == "smoke" else ("mode", "trace", "calibrated")
+    rest = ("mean", "staple", "global_cm", "no_trace", "trace_printed", "released", "separate")
     degrees = NOISE_DEGREES[1:4:2] if profile == "smoke" else NOISE_DEGREES
     for name in ("five", "unfaithful"):
         annotators = [noisy(ANNOTATOR_SETS[name], degree) for degree in degrees]
@@ -146,11 +157,11 @@ def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 def ablation_annotators(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """The number of annotators of mixed skill, and of labels an image."""
     brief = profile == "smoke"
-    few = ("mode", "dominant") if brief else ("mode", "dominant", "trace")
+    few = ("mode", "calibrated") if brief else ("mode", "calibrated", "trace")
     labels = ("one", "dense") if brief else ("one", "k2", "k3", "k4", "dense")
     counts = (1, 3) if brief else (1, 2, 3, 10, 20)  # the paper's annotators stand for 5
     pools = [POOL[:count] for count in counts]
-    rest = ("mean", "staple", "no_trace")
+    rest = ("mean", "staple", "no_trace", "trace_printed")
     for methods, count in ((few, min(2, seeds)), (rest, 0 if brief else 1)):
         n = range(count)
         yield from _study("ablation_annotators", profile, methods, n, labelling=labels)
@@ -160,22 +171,20 @@ def ablation_annotators(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 
 def ablation_confusion(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """Global, per-pixel and low-rank matrices with two classes and with eight."""
-    methods = ("dominant",) if profile == "smoke" else ("dominant", "no_trace")
+    methods = ("calibrated",) if profile == "smoke" else ("calibrated", "no_trace")
     n = range(min(2, seeds))
     for dataset, ranks in (("mnist", (1, 2)), ("coloured", (1, 2, 8))):
         yield from _study("ablation_confusion", profile, ("clean", "mode"), n, dataset=[dataset])
         for head, chosen in {"pixel": (1,), "global": (1,), "low_rank": ranks}.items():
             grid: dict[str, Any] = {"dataset": [dataset], "head": [head], "rank": chosen}
-            if head == "global":  # one matrix that ignores the truth at the start stays there
-                grid["init_diagonal"] = [3.0]
             yield from _study("ablation_confusion", profile, methods, n, **grid)
 
 
 def ablation_lidc(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """Real outlines under pictures rendered by other rules, and with the readers shuffled."""
-    methods: tuple[str, ...] = ("clean", "mode", "staple", "spatial_staple", "dominant")
+    methods: tuple[str, ...] = ("clean", "mode", "staple", "spatial_staple", "trace", "calibrated")
     if profile == "smoke":
-        methods = ("mode", "dominant")
+        methods = ("mode", "calibrated")
     values = PAPER["lidc"] | PROFILES[profile] | SIZES_OF_DATA.get(profile, {}).get("lidc", {})
     for seed, dataset, method in product(range(seeds), RENDERED, methods):
         chosen = values | METHODS[method].settings
@@ -189,9 +198,9 @@ def people(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     methods: tuple[str, ...] = PEOPLE_METHODS
     if profile == "smoke":
         methods = ("clean", "mode", "trace", "calibrated")
-    # Three methods of the list come with another branch; go over to `methods` when it is merged.
-    known = [method for method in methods if method in METHODS]
-    for seed, labelling, dataset, method in product(range(seeds), ("dense", "one"), PEOPLE, known):
+    for seed, labelling, dataset, method in product(
+        range(seeds), ("dense", "one"), PEOPLE, methods
+    ):
         yield ExperimentConfig.preset(
             "people", profile, method, seed, dataset=dataset, labelling=labelling
         )
@@ -199,12 +208,21 @@ def people(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 
 STUDIES: dict[str, Callable[[str, int], Iterator[ExperimentConfig]]] = {
     "ablation_trace": ablation_trace,
+    "ablation_warm_up": ablation_warm_up,
     "ablation_noise": ablation_noise,
     "ablation_annotators": ablation_annotators,
     "ablation_confusion": ablation_confusion,
     "ablation_lidc": ablation_lidc,
     "people": people,
 }
+
+
+def _warm_up(cfg: ExperimentConfig) -> str:
+    """The first phase in a word: "fixed 0.5" (a share of the epochs), "maximise 3", "none"."""
+    if cfg.warm_up == "none" or not (cfg.warm_up_share or cfg.warm_up_epochs):
+        return "none"
+    length = cfg.warm_up_share or cfg.warm_up_epochs
+    return f"{cfg.warm_up} {length:g}"
 
 
 def columns(cfg: ExperimentConfig) -> dict[str, Any]:
@@ -218,26 +236,21 @@ def columns(cfg: ExperimentConfig) -> dict[str, Any]:
         noisy(ANNOTATOR_SETS[name], degree): (name, degree)
         for name, degree in product(("five", "unfaithful"), NOISE_DEGREES)
     }
-    ours = METHODS[cfg.method].head not in ("none", "known", "separate")
-    dominant = ours and cfg.dominance_weight > 0
-    support = dominant and cfg.dominance_level == "support"
+    coupled = METHODS[cfg.method].head not in ("none", "known", "separate", "latent")
+    held = coupled and cfg.dominance_weight > 0
     missing = float("nan")
-    if cfg.experiment == "ablation_trace":
+    if cfg.experiment in ("ablation_trace", "ablation_warm_up"):
         start = STARTS.get(cfg.init_diagonal, cfg.init_diagonal)
-        warmed = cfg.warm_up != "none" and cfg.warm_up_epochs
-        return {
-            "annotator_set": of_set.get(cfg.annotators, "other"),
-            "trace_weight": cfg.trace_weight if ours else missing,
-            "start": start if ours else "none",
-            "warm_up": f"{cfg.warm_up} {cfg.warm_up_epochs}" if warmed else "none",
-            "dominance_level": cfg.dominance_level if dominant else "none",
-            "dominance_weight": cfg.dominance_weight if dominant else missing,
-            "dominance_support": cfg.dominance_support if support else missing,
-            "edge_weight": cfg.edge_weight if support else missing,
-            "vote_start": cfg.vote_start if support else missing,
-            "vote_weight": cfg.vote_weight if support else missing,
-            "common_columns": ours and cfg.common_columns,
+        chosen = {
+            "trace_weight": cfg.trace_weight if coupled else missing,
+            "start": start if coupled else "none",
+            "warm_up": _warm_up(cfg) if coupled else "none",
+            "dominance_level": cfg.dominance_level if held else "none",
+            "dominance_weight": cfg.dominance_weight if coupled else missing,
         }
+        if cfg.experiment == "ablation_warm_up":
+            return chosen
+        return {"annotator_set": of_set.get(cfg.annotators, "other")} | chosen
     if cfg.experiment == "ablation_noise":
         name, degree = degree_of.get(cfg.annotators, ("other", missing))
         return {"annotator_set": name, "noise_degree": degree}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from noisyseg import diagnostics, fusion, recipes, results
+from noisyseg import diagnostics, recipes, results
 from noisyseg.config import ExperimentConfig
 from noisyseg.data import SegmentationDataset, load_dataset
 from noisyseg.methods import METHODS
@@ -78,11 +78,8 @@ def _make(
         model = recipes.build_model(
             cfg, shape, recipes.known_matrices(splits.train) if known else None
         )
-        cal = None
-        if METHODS[cfg.method].target == "calibrated":
-            from noisyseg import calibrated
-            cal = calibrated.calibrate(splits.train.read_images(), splits.train.read_labels(), splits.train.n_classes)
-        train, val = (recipes.training_view(cfg, part, cal) for part in (splits.train, splits.val))
+        train = recipes.training_view(cfg, splits.train)
+        val = recipes.validation_view(cfg, splits.val)
         history, device = fit(model, train, val, cfg, folder / "checkpoint.pt", on_epoch)
         scored = evaluate(model, splits.test)
         with results.replacing(folder / "model.pt") as part:
@@ -169,8 +166,8 @@ def fit(
         if on_epoch is not None and on_epoch(row) and epoch + 1 < cfg.epochs:
             raise TrainingStopped(f"stopped after epoch {epoch + 1} of {cfg.epochs}")
     if METHODS[cfg.method].head in ("pixel", "global", "low_rank"):
-        matrices = cfg.dominance_weight == 0 or cfg.dominance_level != "support"
-        if message := diagnostics.warning(history[-1], needs_matrices=matrices):
+        coupled = METHODS[cfg.method].loss != "calibrated"
+        if message := diagnostics.warning(history[-1], needs_matrices=coupled):
             # Explicit: the reader's cell is of interest, not a line of this file.
             warnings.warn_explicit(f"{cfg.method}: {message}", SwapWarning, "noisyseg", 0)
     return pd.DataFrame(history), fabric.device
@@ -281,7 +278,7 @@ def evaluate_fusion(cfg: ExperimentConfig, test: SegmentationDataset) -> Evaluat
     """Fused labels of the *test* images against their truth: no network, no generalisation."""
     kept = test.drop_labels(cfg.labelling, cfg.seed)
     labels, truth = (torch.from_numpy(a) for a in (kept.read_labels(), kept.read_truth()))
-    fused = fusion.FUSIONS[METHODS[cfg.method].target](labels, kept.n_classes)
+    fused = recipes.fused_labels(cfg, kept)
     score = Scorecard(test.classes, test.annotators)
     score.add_fused(fused.posterior, labels, truth)
     image = torch.from_numpy(test.read_images()[:EXHIBITS])
