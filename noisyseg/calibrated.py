@@ -325,6 +325,34 @@ def calibrated_labels(
     return np.stack([moved(np.asarray(y, dtype), shift) for y in labels])
 
 
+def say(
+    calibrated: Int[ndarray, "image annotator *space"],
+    weight: Float[ndarray, " annotator"],
+    n_classes: int,
+) -> Float[ndarray, " annotator"]:
+    """`weight` times how often the others mean the same class, where they mark anything.
+
+    Sharpness cannot see somebody who draws the right outlines with the wrong names. For each
+    foreground class an annotator wrote, the share of its pixels at which the others' vote is the
+    same class, of those at which it is foreground; the mean over classes. 1 with two classes,
+    and for somebody whose labels overlap with nobody's.
+    """
+    annotators = calibrated.shape[1]
+    same, seen = np.zeros((2, annotators, n_classes))
+    for labels in calibrated:
+        flat = labels.reshape(annotators, -1)
+        votes = np.stack([weight[:, None] * (flat == c) for c in range(n_classes)])
+        for r, written in enumerate(flat):
+            vote = (votes.sum(1) - votes[:, r]).argmax(0)
+            marked = (vote > 0) & (written > 0)
+            seen[r] += np.bincount(written[marked], minlength=n_classes)
+            same[r] += np.bincount(written[marked & (vote == written)], minlength=n_classes)
+    share = np.where(seen > 0, same / np.maximum(seen, 1), np.nan)[:, 1:]
+    known = np.isfinite(share)
+    agreement = np.where(known, share, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return weight * np.where(known.any(1), agreement, 1.0)
+
+
 def calibrated_vote(
     labels: Int[Tensor, "image annotator *space"],
     weight: Float[Tensor, " annotator"],

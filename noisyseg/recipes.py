@@ -66,11 +66,8 @@ def training_view(cfg: ExperimentConfig, data: SegmentationDataset) -> TrainingV
         return data.training_view()
     if target == "calibrated":
         images, labels = data.read_images(), data.read_labels()
-        found = calibrated.calibrate(images, labels, data.n_classes)
-        return data.training_view(
-            calibrated=calibrated.calibrated_labels(labels, found.shift(cfg.anchor)),
-            weight=np.tile(found.weight(), (len(labels), 1)),
-        )
+        new, weight = calibrated_by(cfg, images, labels, data.n_classes)
+        return data.training_view(calibrated=new, weight=np.tile(weight, (len(labels), 1)))
     if target == "truth":
         truth = torch.from_numpy(data.read_truth())
         return data.training_view(target=one_hot(truth, data.n_classes).numpy())
@@ -89,10 +86,18 @@ def fused_labels(cfg: ExperimentConfig, data: SegmentationDataset) -> fusion.Fus
     target, labels = METHODS[cfg.method].target, data.read_labels()
     if target != "calibrated":
         return fusion.FUSIONS[target](torch.from_numpy(labels), data.n_classes)
-    found = calibrated.calibrate(data.read_images(), labels, data.n_classes)
-    new = calibrated.calibrated_labels(labels, found.shift(cfg.anchor)).astype(np.int64)
-    weight = torch.from_numpy(found.weight())
-    return calibrated.calibrated_vote(torch.from_numpy(new), weight, data.n_classes)
+    new, weight = calibrated_by(cfg, data.read_images(), labels, data.n_classes)
+    votes = torch.from_numpy(new.astype(np.int64))
+    return calibrated.calibrated_vote(votes, torch.from_numpy(weight), data.n_classes)
+
+
+def calibrated_by(
+    cfg: ExperimentConfig, images: np.ndarray, labels: np.ndarray, n_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels calibrated as `cfg.anchor` says, and each annotator's say."""
+    found = calibrated.calibrate(images, labels, n_classes)
+    new = calibrated.calibrated_labels(labels, found.shift(cfg.anchor))
+    return new, calibrated.say(new, found.weight(), n_classes)
 
 
 def one_hot(classes: Tensor, n_classes: int) -> Float[Tensor, "batch true *space"]:
