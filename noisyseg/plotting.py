@@ -30,10 +30,13 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "prob_unet": ("Probabilistic U-Net", "#8e6fae"),
     "global_cm": ("global CMs", "#66a182"),
     "released": ("loss as released", "#e79a8b"),
+    "trace_printed": ("Eq. 4 as printed", "#d6604d"),
     "no_trace": ("paper, no trace", "#f0b429"),
-    "trace": ("paper, with trace", "#e1702c"),
     "trace_low_rank": ("paper, low rank", "#b0413e"),
-    "dominant": ("dominant (ours)", "#117a53"),
+    "trace": ("paper, Theorem 1 held", "#e1702c"),
+    "calibrated_fusion": ("calibrated vote (fusion only)", "#7fc8a9"),
+    "calibrated": ("calibrated (ours)", "#117a53"),
+    "calibrated_image": ("calibrated to the image (ours)", "#0b4f6c"),
 }
 TITLES = {  # of the axis of a metric
     "dice": "foreground Dice",

@@ -103,7 +103,7 @@ def _best(experiment: str, profile: str | None, suffix: str) -> Path:
 def export_exhibits(runs: Mapping[str, Run], images: int = 4) -> Path:
     """Write the first test images of some runs as `<experiment>.<profile>.exhibits.npz`.
 
-    `runs` maps the name to find them under, e.g. "dominant" or "dominant one", to a run.
+    `runs` maps the name to find them under, e.g. "calibrated" or "calibrated one", to a run.
     """
     cfg = next(iter(runs.values())).config
     path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.exhibits.npz"
@@ -228,17 +228,21 @@ def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str
     return table
 
 
-def beside_best(data: pd.DataFrame, labelling: str) -> dict[str, str]:
-    """`dominant` beside the best other network in one table: Dice %, mean (range) over seeds.
+OURS = "calibrated"
 
-    Left out are what sees the truth, what fuses the labels of the test images, and what has
-    fewer seeds than others (a lucky seed is no mean). The difference has its 95 % t interval
-    over seeds; without two common seeds it says so.
+
+def beside_best(data: pd.DataFrame, labelling: str, ours: str = OURS) -> dict[str, str]:
+    """`ours` beside the best other network in one table: Dice %, mean (range) over seeds.
+
+    Left out are what sees the truth, what fuses the labels of the test images, ours with another
+    anchor, and what has fewer seeds than others (a lucky seed is no mean). The difference has its
+    95 % t interval over seeds; without two common seeds it says so.
     """
     rows = reported(data[data.labelling == labelling], "dice")
     wide = 100 * rows.pivot_table(index="seed", columns="method", values="value")
     left_out = {m for m in METHODS if METHODS[m].sees_truth or METHODS[m].loss == "none"}
-    rivals = wide.drop(columns=[*left_out, "dominant"], errors="ignore")
+    left_out |= {m for m in METHODS if METHODS[m].loss == METHODS[ours].loss}
+    rivals = wide.drop(columns=[*left_out, ours], errors="ignore")
     best = str(rivals.loc[:, rivals.count() == rivals.count().max()].mean().idxmax())
 
     def shown(method: str) -> str:
@@ -247,12 +251,39 @@ def beside_best(data: pd.DataFrame, labelling: str) -> dict[str, str]:
     return {
         "data": f"{data.dataset.iloc[0]} ({data.origin.iloc[0]}), {data.profile.iloc[0]}",
         "labelling": labelling,
-        "dominant": shown("dominant"),
+        "ours": shown(ours),
         "best other": best,
         "its Dice": shown(best),
-        "difference": difference(wide["dominant"], wide[best]),
-        **{METHODS[m].title: shown(m) for m in ("mode", "clean", "trace")},
+        "difference": difference(wide[ours], wide[best]) if ours in wide else "",
+        **{METHODS[m].title: shown(m) for m in ("trace", "mode", "clean", "trace_printed")},
     }
+
+
+def ranks(sources: Mapping[str, pd.DataFrame], metric: str = "dice") -> pd.DataFrame:
+    """Every trained method on every table: mean over seeds, rank (1 is best), and the worst rank.
+
+    `sources`: exported tables by the name they get here; a table of several data sets is split by
+    its column `dataset`. One row a method, sorted by its worst rank; what sees the truth and what
+    fuses test labels has a mean and no rank. Columns are (name, labelling, "mean" | "rank").
+    """
+    means = {}
+    for name, data in sources.items():
+        for (dataset, labelling), part in data.groupby(["dataset", "labelling"]):
+            label = name if data.dataset.nunique() == 1 else str(dataset)
+            rows = reported(part, metric)
+            means[label, str(labelling)] = rows.groupby("method").value.mean()
+    table = pd.DataFrame(means).reindex([m for m in METHODS])
+    ranked = [m for m in METHODS if not METHODS[m].sees_truth and METHODS[m].loss != "none"]
+    rank = table.loc[ranked].rank(ascending=metric != "dice", method="min")
+    rank.columns = pd.MultiIndex.from_tuples([(*c, "rank") for c in rank])
+    table.columns = pd.MultiIndex.from_tuples([(*c, "mean") for c in table])
+    both = table.join(rank).dropna(how="all")
+    both = both.reindex(
+        columns=[c for m in table.columns for c in (m, (*m[:2], "rank")) if c in both]
+    )
+    both["worst rank"] = rank.max(axis=1)
+    both["mean rank"] = rank.mean(axis=1)
+    return both.sort_values("worst rank", na_position="last")
 
 
 def mean_and_range(values: pd.Series) -> str:
