@@ -249,8 +249,11 @@ def from_sums(sums: Float[ndarray, "3 annotator class levels"]) -> Calibration:
     """The calibration of summed `contrast_sums`."""
     total, count = sums[2, :, :, 0], sums[2, :, :, 1]
     mean = total / np.maximum(count, 1)
-    level = sums[0, ..., :-1] / np.maximum(sums[1, ..., :-1], 1)
-    profile = np.where(mean[..., None] > 0, level / np.maximum(mean, 1e-300)[..., None], 0.0)
+    pairs = sums[1, ..., :-1]
+    level = sums[0, ..., :-1] / np.maximum(pairs, 1)
+    # A sum without pairs is not exactly 0: a difference array leaves rounding errors.
+    there = (pairs > 0) & (mean[..., None] > 0)
+    profile = np.where(there, level / np.where(mean > 0, mean, 1)[..., None], 0.0)
     return Calibration(profile, *_peak(profile))
 
 

@@ -177,6 +177,23 @@ def test_matrices_that_ignore_the_truth_are_fine_where_the_truth_has_another_sou
     assert diagnostics.warning(row, needs_matrices=False) is None
 
 
+def test_half_a_swap_is_noticed_where_nobody_is_expected_to_mark_the_estimate(probs):
+    """Two thirds of the estimate lie where all annotators are expected to write background."""
+    wide = torch.zeros(2, 6, 6, dtype=torch.int64)
+    wide[:, 2:4] = 1  # twelve pixels, of which the annotators are expected to mark four
+    estimate = F.one_hot(wide, 2).movedim(-1, 1).float() * 0.98 + 0.01
+    written = F.one_hot(probs.argmax(1), 2).movedim(-1, 1).float() * 0.98 + 0.01
+    dense = written[:, None, :, None].expand(2, 3, 2, 2, 6, 6).clone()
+    row = diagnostics.watch(DenseConfusion(dense), estimate)
+    assert row["unmarked"] == pytest.approx(2 / 3)
+    assert "half a label swap? 67%" in diagnostics.warning(
+        {**row, "off_pixel": 0, "class_margin": 1}
+    )
+    assert diagnostics.watch(DenseConfusion(dense), probs)["unmarked"] == 0
+    empty = torch.stack((torch.ones(2, 6, 6), torch.zeros(2, 6, 6)), 1)
+    assert diagnostics.watch(DenseConfusion(dense), empty)["unmarked"] == 0
+
+
 def test_a_method_without_matrices_has_nothing_to_watch():
     assert diagnostics.warning({"val_loss": 0.1}) is None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from noisyseg import dominant, losses
+from noisyseg import losses
 from noisyseg.confusion import GlobalConfusion, PixelConfusion
 
 BATCH, R, L, SPACE = 3, 4, 3, (5, 4)
@@ -200,99 +200,65 @@ def test_cuda_gives_the_cpus_loss_and_gradient(batch):
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-5)
 
 
-def dominant_terms(log_probs, confusion, labels, image, support):
-    """The terms of `dominant_loss`, a pixel at a time; two space axes."""
-    probs, dense = log_probs.exp().double().numpy(), confusion.dense().double().numpy()
-    labels, image = labels.numpy(), image.double().numpy()
-    noisy = np.einsum("nrijyx,njyx->nriyx", dense, probs)
-    mean = noisy.mean(1)
-    votes = np.zeros(R)
-    for r in range(R):
-        matrix = np.zeros((L, L))
-        for i, j in np.ndindex(L, L):
-            matrix[i, j] = (noisy[:, r, i] * mean[:, j]).sum() / mean[:, j].sum()
-        votes[r] = np.clip((np.trace(matrix) - 1) / (L - 1) / 0.1, 1e-6, 1)
-    votes /= votes.sum()
-    support_sum, trace, edges, contrast = 0.0, np.zeros(labels.shape), 0.0, []
-    for n, y, x in np.ndindex(BATCH, *SPACE):
-        vote = sum(votes[r] * noisy[n, r, :, y, x] for r in range(R))
-        wrote = [k for k in labels[n, :, y, x] if k >= 0]
-        written = np.array([wrote.count(k) / max(1, len(wrote)) for k in range(L)])
-        kept = (vote >= min(vote.max(), support)) | (written >= support)
-        support_sum -= math.log(probs[n, kept, y, x].sum())
-        for r in range(R):
-            diagonal = np.diag(dense[n, r, :, :, y, x])
-            trace[n, r, y, x] = ((1 - probs[n, :, y, x]) * ~kept * diagonal).sum()
-        for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
-            if 0 <= y + dy < SPACE[0] and 0 <= x + dx < SPACE[1]:
-                difference = ((image[n, :, y, x] - image[n, :, y + dy, x + dx]) ** 2).sum()
-                differ = 1 - probs[n, :, y, x] @ probs[n, :, y + dy, x + dx]
-                contrast.append(((dy, dx), difference, differ / math.hypot(dy, dx)))
-    scale = 2 * np.mean([c for _, c, _ in contrast])
-    for step in {s for s, _, _ in contrast}:
-        edges += np.mean([w * math.exp(-c / scale) for s, c, w in contrast if s == step])
+def weighted_loss(logits, confusion, labels, weight, trace_weight):
+    """Eq. 4 with a weight for each annotator, a pair of image and annotator at a time."""
+    total, mass = 0.0, 0.0
+    for n, r in np.ndindex(BATCH, R):
+        if not (labels[n, r] >= 0).any():
+            continue
+        one = torch.full_like(labels, -1)
+        one[n, r] = labels[n, r]
+        total += float(weight[r]) * slow_loss(logits, confusion, one, trace_weight)
+        mass += float(weight[r])
+    return total / mass
+
+
+def test_annotators_count_by_their_weight(batch):
+    weight = torch.tensor([0.0, 0.5, 2.0, 1.0])
+    ours = losses.disentangling_loss(*batch, trace_weight=0.3, annotator_weight=weight)
+    assert float(ours) == pytest.approx(weighted_loss(*batch, weight, 0.3), rel=1e-5)
+
+
+def test_without_anybody_who_has_a_say_there_is_no_loss(batch):
+    logits, confusion, labels = batch
+    loss = losses.annotator_nll(logits.log_softmax(1), confusion, labels, torch.zeros(R))
+    assert float(loss) == 0
+
+
+def test_the_weighted_hinge_is_that_of_the_weighted_mean_matrix(batch):
+    logits, confusion, _ = batch
+    weight = torch.tensor([0.0, 0.5, 2.0, 1.0])
+    mean = (confusion.dense() * weight.view(1, R, 1, 1, 1, 1)).sum(1) / weight.sum()
+    expected = losses.dominance_penalty(PixelConfusion(mean[:, None].log()), logits.softmax(1))
+    found = losses.dominance_penalty(confusion, logits.softmax(1), weight=weight)
+    torch.testing.assert_close(found, expected)
+    table = torch.randn(R, L, L).log_softmax(1)
+    shared = GlobalConfusion(table, BATCH, SPACE)
+    spread = PixelConfusion(shared.dense().log())
+    torch.testing.assert_close(shared.mean_dense(weight), spread.mean_dense(weight))
+    torch.testing.assert_close(shared.mean_dense(), spread.mean_dense())
+
+
+def test_the_fixed_phase_is_eq_3_through_matrices_near_the_identity(batch):
+    logits, confusion, labels = batch
+    near = torch.full((L, L), 0.025).fill_diagonal_(0.95).log()
+    fixed = PixelConfusion(near.view(1, 1, L, L, 1, 1).expand(BATCH, R, L, L, *SPACE))
     pairs = [(n, r) for n, r in np.ndindex(BATCH, R) if (labels[n, r] >= 0).any()]
-    free = np.mean([trace[n, r][labels[n, r] >= 0].mean() for n, r in pairs])
-    return support_sum / (BATCH * math.prod(SPACE)), free, edges
+    short = (0.95 * L - confusion.trace()).clamp_min(0)
+    pull = np.mean([float(short[n, r][labels[n, r] >= 0].mean()) for n, r in pairs])
+    found = losses.fixed_phase_loss(logits.log_softmax(1), confusion, labels)
+    assert float(found) == pytest.approx(slow_loss(logits, fixed, labels, 0.0) + pull, rel=1e-5)
 
 
-@pytest.mark.parametrize("support", [0.2, 0.3, 0.5])
-def test_the_dominant_loss_is_the_sum_of_its_terms_pixel_by_pixel(batch, support):
-    logits, confusion, labels = batch
-    image = torch.rand(BATCH, 2, *SPACE)
-    log_probs = logits.log_softmax(1)
-    barrier, free, edges = dominant_terms(log_probs, confusion, labels, image, support)
-    ours = dominant.dominant_loss(
-        logits, confusion, labels, image, trace_weight=0.7, dominance_weight=2.0,
-        dominance_support=support, edge_weight=0.4, vote_weight=0.0,
-    )  # fmt: skip
-    expected = slow_loss(logits, confusion, labels, 0.0) + 0.7 * free + 2 * barrier + 0.4 * edges
-    assert float(ours) == pytest.approx(expected, rel=1e-5)
-
-
-def test_neither_likelihood_nor_trace_moves_the_truth(batch):
-    logits, confusion, labels = batch
-    logits.requires_grad_()
-    image = torch.rand(BATCH, 1, *SPACE)
-    for weight in (0.0, 2.0):
-        loss = dominant.dominant_loss(
-            logits, confusion, labels, image, trace_weight=weight, dominance_weight=0.0,
-            edge_weight=0.0, vote_weight=0.0,
-        )  # fmt: skip
-        assert torch.autograd.grad(loss, logits, allow_unused=True)[0].abs().max() == 0
-
-
-def test_the_vote_is_the_likelihood_of_annotators_who_write_the_truth(batch):
+def test_the_fixed_phase_teaches_the_truth_and_leaves_near_identity_matrices_alone(batch):
     logits, _, labels = batch
-    log_probs = logits.log_softmax(1)
-    faithful = torch.eye(L).expand(BATCH, R, L, L)[..., None, None].expand(-1, -1, -1, -1, *SPACE)
-    expected = slow_loss(logits, PixelConfusion((faithful + 1e-12).log()), labels, 0.0)
-    assert float(dominant.label_penalty(log_probs, labels)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_vote_has_its_weight(batch):
-    logits, confusion, labels = batch
-    image = torch.rand(BATCH, 1, *SPACE)
-    values = [
-        float(dominant.dominant_loss(logits, confusion, labels, image, vote_weight=w))
-        for w in (0, 2)
-    ]
-    vote = float(dominant.label_penalty(logits.log_softmax(1), labels))
-    assert values[1] - values[0] == pytest.approx(2 * vote, rel=1e-4)
-
-
-def test_a_class_that_was_written_is_possible_before_the_matrices_know_it():
-    """All annotators write class 2 in one corner, the matrices still say 0 everywhere."""
-    labels = torch.zeros(1, 3, 4, 4, dtype=torch.int64)
-    labels[:, :, 0, 0] = 2
-    dense = torch.full((1, 3, L, L, 4, 4), 0.01)
-    dense[:, :, 0] = 1 - 0.01 * (L - 1)
-    logits = torch.zeros(1, L, 4, 4, requires_grad=True)
-    loss = dominant.dominant_loss(
-        logits, PixelConfusion(dense.log()), labels, torch.rand(1, 1, 4, 4), edge_weight=0.0
-    )
-    pull = -torch.autograd.grad(loss, logits)[0][0, :, 0, 0]
-    assert pull[2] == pull.max() > 0
+    logits.requires_grad_()
+    for size, moves in ((6.0, False), (0.0, True)):
+        start = size * torch.eye(L).view(1, 1, L, L, 1, 1).expand(BATCH, R, L, L, *SPACE)
+        own = start.clone().requires_grad_()
+        loss = losses.fixed_phase_loss(logits.log_softmax(1), PixelConfusion(own), labels)
+        to_truth, to_matrices = torch.autograd.grad(loss, (logits, own))
+        assert to_truth.abs().max() > 0 and bool(to_matrices.abs().max() > 0) is moves
 
 
 def swapped_and_right():
@@ -301,68 +267,35 @@ def swapped_and_right():
     truth[:, :, :3] = 1
     labels = truth.repeat(5, 1, 1)[None].clone()
     labels[0, 4] = 0  # one never sees class 1
-    one_hot = F.one_hot(labels, 2).movedim(-1, 2).float()  # (batch, annotator, reported, *space)
-    dense = one_hot[:, :, :, None].repeat(1, 1, 1, 2, 1, 1) * 0.98 + 0.01
     logits = 8.0 * (2 * truth - 1)
     right = torch.stack((-logits, logits), 1).float()
-    return right, PixelConfusion(dense.log()), labels
+    return right, labels
 
 
-def test_the_swap_explains_the_labels_as_well_but_costs_more_at_every_trace_weight():
-    right, confusion, labels = swapped_and_right()
-    image = labels[:, :1].float()
-    for weight in (0.0, 0.1, 0.7, 2.0):
-        costs = [
-            losses.disentangling_loss(x, confusion, labels, trace_weight=weight)
-            for x in (right, right.flip(1))
-        ]
-        torch.testing.assert_close(*costs)  # Eq. 4 cannot tell them apart
-        ours = [
-            dominant.dominant_loss(x, confusion, labels, image, trace_weight=weight)
-            for x in (right, right.flip(1))
-        ]
-        assert ours[1] > ours[0] + 5
+def explained(logits, labels):
+    """Matrices that explain every label given the truth of `logits`: its column is the label."""
+    one_hot = F.one_hot(labels, 2).movedim(-1, 2).float()  # (batch, annotator, reported, *space)
+    dense = torch.zeros(1, 5, 2, 2, 4, 6)
+    truth = logits.argmax(1)
+    for j in range(2):
+        here = (truth == j)[:, None, None]
+        other = torch.zeros_like(one_hot)
+        other[:, :, 1 - j] = 1  # the free column has no trace
+        dense[:, :, :, j] = torch.where(here, one_hot, other)
+    return PixelConfusion((dense * 0.998 + 0.001).log())
 
 
-def test_who_writes_one_class_everywhere_has_no_vote():
-    _, confusion, labels = swapped_and_right()
-    reported = F.one_hot(labels, 2).movedim(-1, 2).float()
-    vote = dominant.informed_vote(reported)
-    torch.testing.assert_close(vote[:, 1], labels[:, 0].float(), atol=1e-4, rtol=0)
-
-
-def test_where_nobody_is_informed_all_vote_alike():
-    reported = torch.zeros(2, 3, 2, 4, 4)
-    reported[:, :, 0] = 1
-    assert dominant.informed_vote(reported)[:, 0].allclose(torch.ones(2, 4, 4))
-
-
-def test_without_a_class_of_enough_support_the_largest_counts():
-    vote = torch.tensor([0.26, 0.25, 0.25, 0.24]).view(1, 4, 1, 1)
-    assert dominant.supported(vote, 0.3).flatten().tolist() == [True, False, False, False]
-
-
-@pytest.mark.parametrize("space", [(6, 5), (4, 5, 3)], ids=["2-D", "3-D"])
-def test_a_boundary_is_cheaper_along_an_edge_of_the_image(space):
-    image = torch.zeros(1, 1, *space)
-    image[:, :, :3] = 7.0  # a step after the third row, in any unit
-
-    def cost(rows):
-        probs = torch.zeros(1, 2, *space)
-        probs[:, 1, :rows] = 1
-        probs[:, 0] = 1 - probs[:, 1]
-        return dominant.edge_penalty(probs, image)
-
-    assert cost(3) < 0.2 * cost(2) and cost(0) == 0
-    assert dominant.edge_penalty(torch.rand(1, 2, *space), image * 0).isfinite()  # a constant image
-
-
-def test_matrices_shared_by_all_pixels_need_the_likelihood_to_move_the_truth(batch):
-    logits, _, labels = batch
-    logits.requires_grad_()
-    table = torch.randn(R, L, L).log_softmax(1)
-    shared = GlobalConfusion(table, BATCH, SPACE)
-    loss = dominant.dominant_loss(
-        logits, shared, labels, torch.rand(BATCH, 1, *SPACE), dominance_weight=0.0, edge_weight=0.0
-    )
-    assert torch.autograd.grad(loss, logits)[0].abs().max() > 0
+def test_eq_4_alone_prefers_the_swap_and_the_hinge_forbids_it():
+    right, labels = swapped_and_right()
+    for weight in (0.1, 0.7, 2.0):
+        for hinge, better in ((0.0, False), (5.0, True)):
+            costs = [
+                float(losses.disentangling_loss(
+                    x, explained(x, labels), labels, trace_weight=weight, dominance_weight=hinge
+                ))
+                for x in (right, right.flip(1))
+            ]  # fmt: skip
+            if hinge == 0:
+                assert costs[1] < costs[0]
+            elif weight <= 0.7:
+                assert (costs[0] < costs[1]) is better

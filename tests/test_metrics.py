@@ -198,7 +198,7 @@ def test_every_reported_metric_is_explained(tiny_folder):
     import noisyseg as ns
 
     cfg = ns.ExperimentConfig.preset(
-        "tiny", "smoke", "dominant", dataset=str(tiny_folder), width=4, depth=2, epochs=1
+        "tiny", "smoke", "calibrated", dataset=str(tiny_folder), width=4, depth=2, epochs=1
     )
     assert set(ns.run(cfg).metrics.metric) == set(metrics.METRICS)
 

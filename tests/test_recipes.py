@@ -47,7 +47,7 @@ def test_three_classes_in_3d_with_missing_labels(method, labelling, odd_folder):
         assert np.isfinite(run.history.to_numpy()).all()
 
 
-@pytest.mark.parametrize("method", ["dominant", "trace_low_rank"])
+@pytest.mark.parametrize("method", ["calibrated", "trace_low_rank"])
 def test_bf16_trains_to_finite_weights(method, tiny_folder):
     run = ns.run(small(tiny_folder, method, precision="bf16-mixed"))
     weights = torch.load(run.path / "model.pt", weights_only=True)
@@ -66,10 +66,10 @@ def test_known_matrices_are_the_annotators_error_rates(tiny_folder):
 def test_initial_weights_depend_on_the_seed_alone(tiny_folder):
     shape = recipes.model_shape(ns.load_dataset(tiny_folder))
     torch.manual_seed(99)
-    a = recipes.build_model(small(tiny_folder, "dominant"), shape).state_dict()
+    a = recipes.build_model(small(tiny_folder, "calibrated"), shape).state_dict()
     torch.rand(7)
-    b = recipes.build_model(small(tiny_folder, "dominant"), shape).state_dict()
-    c = recipes.build_model(small(tiny_folder, "dominant", seed=1), shape).state_dict()
+    b = recipes.build_model(small(tiny_folder, "calibrated"), shape).state_dict()
+    c = recipes.build_model(small(tiny_folder, "calibrated", seed=1), shape).state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not torch.equal(a["segmentation.weight"], c["segmentation.weight"])
 
@@ -79,8 +79,9 @@ def test_the_training_view_gets_the_truth_only_where_the_method_is_defined_by_it
     for method, row in METHODS.items():
         view = recipes.training_view(small(tiny_folder, method), data)
         fused = view[0].get("target")
-        if row.target == "labels":
+        if row.target in ("labels", "calibrated"):
             assert fused is None
+            assert ("calibrated" in view[0]) is (row.target == "calibrated")
         else:
             assert fused.shape == (2, *data.space)
             exact = torch.equal(fused.argmax(0), torch.from_numpy(data.read_truth()[0]))
