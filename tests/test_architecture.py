@@ -24,7 +24,7 @@ EVERY_PY = SOURCES + sorted(
 LEVELS = [
     "paths checks methods confusion page",
     "config simulate fusion metrics models losses diagnostics plotting subsets",  # L0
-    "data results scorecard studies charts prob_unet predict dominant overlays biases",  # L1
+    "data results scorecard studies charts prob_unet predict calibrated overlays biases",  # L1
     "portraits",
     "recipes tables",
     "train claims averages",  # L2

@@ -18,11 +18,14 @@ from noisyseg import results
 from noisyseg.methods import METHODS
 from noisyseg.train import SwapWarning, TrainingStopped
 
+# Nine steps of a tiny network may find nothing yet, and it says so.
+pytestmark = pytest.mark.filterwarnings("ignore::noisyseg.train.SwapWarning")
 TRAINED = [name for name, method in METHODS.items() if method.loss != "none"]
 
 
 def config(folder, method="calibrated", **overrides):
-    small = dict(width=4, depth=2, epochs=3, batch_size=4, learning_rate=5e-3)
+    # With "relu" all features of so small a network can be zero in the object, for good.
+    small = dict(width=4, depth=2, epochs=3, batch_size=4, learning_rate=2e-2, activation="prelu")
     return ns.ExperimentConfig.preset(
         "tiny", "smoke", method, dataset=str(folder), **small | overrides
     )
@@ -90,7 +93,8 @@ SCRIPT = """
 import sys, time
 import noisyseg as ns
 cfg = ns.ExperimentConfig.preset("tiny", "smoke", "calibrated", dataset=sys.argv[1],
-                                 width=4, depth=2, epochs=6, batch_size=4, learning_rate=5e-3)
+                                 width=4, depth=2, epochs=6, batch_size=4, learning_rate=2e-2,
+                                 activation="prelu")
 slow = (lambda row: time.sleep(0.3)) if sys.argv[2] == "slow" else None
 print(ns.run(cfg, on_epoch=slow).value("dice"), flush=True)
 """
@@ -186,9 +190,9 @@ def test_the_first_phase_has_its_share_of_the_epochs(share, epochs, length):
 
 
 def test_the_matrices_stay_near_the_identity_until_they_are_released(tiny_folder):
-    run = ns.run(config(tiny_folder, "trace", epochs=6, trace_weight=0.5))
+    run = ns.run(config(tiny_folder, "trace", epochs=20, trace_weight=0.5))
     traces = run.history.mean_trace
-    assert (traces[:3] > 1.85).all() and traces.iloc[-1] < traces[:3].min()
+    assert (traces[:10] > 1.85).all() and traces.iloc[-1] < traces[:10].min()
 
 
 def test_sweep_gives_the_same_in_this_process_and_on_dask(tiny_folder, tmp_path, monkeypatch):
@@ -236,7 +240,16 @@ def test_a_data_set_without_a_truth_trains_and_is_scored_by_its_labels(tiny_fold
         annotators=list(whole.annotators), origin="simulated",
     )  # fmt: skip
     cfg = ns.ExperimentConfig.preset(
-        "tiny", "smoke", "calibrated", 0, dataset=str(tiny_folder), epochs=1, width=4, depth=2
+        "tiny",
+        "smoke",
+        "calibrated",
+        0,
+        dataset=str(tiny_folder),
+        epochs=4,
+        width=4,
+        depth=2,
+        learning_rate=2e-2,
+        activation="prelu",
     )
     with_truth, without = ns.run(cfg), ns.run(cfg.replace(dataset=str(bare)))
     weights = (r.model().state_dict() for r in (with_truth, without))
