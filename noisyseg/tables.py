@@ -289,11 +289,11 @@ def ranks(sources: Mapping[str, pd.DataFrame], metric: str = "dice") -> pd.DataF
     both = both.reindex(
         columns=[c for m in table.columns for c in (m, (*m[:2], "rank")) if c in both]
     )
-    both["worst rank"] = rank.max(axis=1)
-    both["mean rank"] = rank.mean(axis=1)
-    both["largest gap"] = gap
-    both["ranked in"] = rank.count(axis=1).reindex(both.index)
-    return both.sort_values(["worst rank", "mean rank"], na_position="last")
+    both["worst rank", "", ""] = rank.max(axis=1)
+    both["mean rank", "", ""] = rank.mean(axis=1)
+    both["largest gap", "", ""] = gap
+    both["ranked in", "", ""] = rank.count(axis=1).reindex(both.index)
+    return both.sort_values([("worst rank", "", ""), ("mean rank", "", "")], na_position="last")
 
 
 def ahead(
