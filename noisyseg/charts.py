@@ -4,18 +4,64 @@ Colours and names of methods are those of `plotting`.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from noisyseg.methods import METHODS
 from noisyseg.plotting import METHOD_STYLE, TITLES, method_order
 
 OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
 LOST = 0.5  # a Dice below this is no segmentation: swapped, or a class has vanished
+
+
+class Step(NamedTuple):
+    """One step of the ladder: what it adds to the step below, and its rows in the table."""
+
+    adds: str
+    where: Mapping[str, Any]
+
+
+_PRINTED = {"method": "trace_printed", "start": "near identity", "trace_weight": 0.7}
+_HALF = {"warm_up": "fixed 0.5", "trace_weight": 0.1, "method": "trace"}
+_RELEASED = {"method": "released", "start": "default", "trace_weight": 0.001}
+# From the loss as the authors released it to ours: one thing more on every step.
+LADDER: dict[str, Step] = {
+    "loss as released": Step("cross-entropy of probabilities as if logits, λ = 0.001", _RELEASED),
+    "Eq. 4 alone": Step(
+        "the likelihood of Eq. 3, a start near the identity, λ as printed",
+        _PRINTED | {"warm_up": "none"},
+    ),
+    "1 epoch of warm-up": Step(
+        "the trace is maximised in the first epoch", _PRINTED | {"warm_up": "maximise 1"}
+    ),
+    "3 epochs of warm-up": Step("… in the first three", _PRINTED | {"warm_up": "maximise 3"}),
+    "5 epochs of warm-up": Step("… in the first five", _PRINTED | {"warm_up": "maximise 5"}),
+    "matrices fixed at first": Step(
+        "instead: matrices do not move for half of the epochs", _PRINTED | {"warm_up": "fixed 0.5"}
+    ),
+    "λ = 0.1": Step("a smaller λ", _HALF | {"dominance_weight": 0.0}),
+    "Theorem 1 held": Step(
+        "a hinge holds the mean matrix dominant at each pixel",
+        _HALF | {"dominance_weight": 5.0, "dominance_level": "pixel"},
+    ),
+    "ours": Step(
+        "calibrated labels, no trace",
+        {"method": "calibrated", "trace_weight": 0.0, "warm_up": "fixed 0.5"},
+    ),
+}
+LADDER_METRICS = {"dice": ("foreground Dice (%)", 100), "cm_rmse": ("CM error (RMSE)", 1)}
+PLATEAU_PANELS = {"mnist": "MNIST, main table", "ms": "MS", "brats": "BraTS", "lidc": "LIDC"}
+PRINTED_WEIGHTS = {"mnist": 0.7, "ms": 0.7, "brats": 1.5, "lidc": 0.9}  # λ of `trace_printed`
+SHORT = "MNIST, short runs"  # of `ablation_trace`, of fewer epochs
+# What lies across: its name, its label, and which values of the other setting are which line.
+PLATEAU_VIEWS: tuple[tuple[str, str, str, dict[float, str]], ...] = (
+    ("trace_weight", "λ", "share", {0.5: "-", 0.0: "--"}),
+    ("share", "share of fixed epochs", "trace_weight", {0.1: "-", 0.7: "--"}),
+)
 
 
 def against(
@@ -108,21 +154,197 @@ def prediction(
 
 
 def trace_lines(data: pd.DataFrame) -> pd.DataFrame:
-    """`ablation_trace` with a column `line`: what each row is called in a figure.
+    """`ablation_trace` with a column `line`: what each row is called in a figure over λ.
 
-    Rows that vary something else (warm-up, edges, support) are left out.
+    Rows that vary something else (first phase, level of the hinge) are left out.
     """
-    near, level = data.start == "near identity", data.dominance_level
-    chosen = METHODS["dominant"].settings | {"edge_weight": 0.1, "dominance_support": 0.3}
-    ours = level == "support"
-    for name in ("edge_weight", "dominance_support", "vote_start", "vote_weight", "common_columns"):
-        ours &= data[name] == chosen[name]
-    usual = data.warm_up.isin(["none", "maximise 1"])
-    paper = (data.method == "trace") & (data.warm_up == "maximise 1")
-    line = data.method.where(data.method.isin(["clean", "mode"]))
-    line = line.mask(paper & near, "trace").mask(paper & ~near, "paper, default start")
-    released = data.method == "released"
-    line = line.mask(released & ~near, "released").mask(released & near, "released, near identity")
-    line = line.mask(level == "pixel", "pixel hinge").mask(level == "class", "class hinge")
-    line = line.mask(ours & ~near, "dominant").mask(ours & near, "ours, near identity")
-    return data.assign(line=line)[line.notna() & usual]
+    method, half = data.method, data.warm_up == "fixed 0.5"
+    held = (data.dominance_weight > 0) & (data.dominance_level == "pixel")
+    near, free = data.start == "near identity", data.dominance_weight == 0
+    names = {name: method == name for name in ("clean", "mode")}
+    names |= {name: (method == name) & half for name in ("calibrated", "calibrated_image")}
+    names |= {
+        "trace": (method == "trace") & half & held,
+        "paper, no hinge": (method == "trace") & half & free,
+        "trace_printed": (method == "trace_printed") & half,
+        "released": (method == "released") & ~near,
+        "released, near identity": (method == "released") & near,
+    }
+    line = pd.Series(np.nan, data.index, dtype=object)
+    for name, rows in names.items():
+        line = line.mask(rows, name)
+    return data.assign(line=line)[line.notna()]
+
+
+def ladder(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `ablation_trace` that stand on `LADDER`, with an ordered column `step`.
+
+    Five annotators who all label, means over classes and annotators. Steps without a row stay
+    categories of `step`.
+    """
+    base = _overall(data[(data.annotator_set == "five") & (data.labelling == "dense")])
+    parts = [base[_matches(base, s.where)].assign(step=name) for name, s in LADDER.items()]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(step=pd.Categorical(rows.step, list(LADDER), ordered=True))
+
+
+def ladder_table(data: pd.DataFrame) -> pd.DataFrame:
+    """`ladder` as text: what each step adds, number of seeds, mean and range of both metrics."""
+    rows = ladder(data)
+    table = pd.DataFrame({name: {"what it adds": s.adds} for name, s in LADDER.items()}).T
+    counts = rows[rows.metric == "dice"].groupby("step", observed=False).size()
+    table["seeds"] = counts.reindex(table.index)
+    for metric, (title, scale) in LADDER_METRICS.items():
+        digits = 1 if scale == 100 else 3
+        values = scale * rows[rows.metric == metric].set_index("step").value
+        table[title] = [_range(values[values.index == name], digits) for name in LADDER]
+    return table.rename_axis("step")
+
+
+def _range(values: pd.Series, digits: int) -> str:
+    if values.empty:
+        return "no run yet"
+    low, mean, high = (f"{v:.{digits}f}" for v in (values.min(), values.mean(), values.max()))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+
+
+def ladder_figure(data: pd.DataFrame) -> Figure:
+    """The ladder drawn: one dot per seed, a bar at the mean, a step without runs named as such.
+
+    Dashed lines: means of the network on the truth and of the one on majority labels.
+    """
+    rows, overall = ladder(data), _overall(data)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.9), sharey=True, layout="tight")
+    for axis, (metric, (title, scale)) in zip(axes, LADDER_METRICS.items(), strict=True):
+        for y, name in enumerate(LADDER):
+            part = rows[(rows.step == name) & (rows.metric == metric)]
+            colour = METHOD_STYLE[LADDER[name].where["method"]][1]
+            if part.empty:
+                axis.text(0.5, y, "no run yet", color="#999999", ha="center", va="center",
+                          fontsize=7, transform=axis.get_yaxis_transform())  # fmt: skip
+                continue
+            axis.plot(scale * part.value, [y] * len(part), "o", color=colour, ms=5, alpha=0.7)
+            axis.plot([scale * part.value.mean()] * 2, [y - 0.3, y + 0.3], color=colour)
+        for name in ("clean", "mode"):
+            bound = overall[(overall.method == name) & (overall.metric == metric)]
+            bound = bound[(bound.annotator_set == "five") & (bound.labelling == "dense")]
+            if not bound.empty:
+                label, colour = METHOD_STYLE[name]
+                axis.axvline(scale * bound.value.mean(), color=colour, ls="--", lw=1, label=label)
+        axis.set_xlabel(title)
+        axis.grid(axis="x", color="#eeeeee")
+    axes[0].set_yticks(range(len(LADDER)), list(LADDER))
+    axes[0].set_ylim(len(LADDER) - 0.5, -0.5)
+    axes[0].legend(loc="lower left", fontsize=7)
+    return figure
+
+
+def plateau_points(
+    trace: pd.DataFrame | None,
+    warm_up: pd.DataFrame | None = None,
+    main: Mapping[str, pd.DataFrame] | None = None,
+) -> pd.DataFrame:
+    """Runs of the paper's method by `trace_weight`, `share` of fixed epochs and `hinge`.
+
+    `trace`: `ablation_trace`. `warm_up`: `ablation_warm_up`. `main`: the main tables by data set,
+    whose `trace` and `trace_printed` are two points. Any may be missing. Column `panel` names
+    the data; a run that two tables hold counts once. The main MNIST table stands in a panel of
+    its own beside `ablation_warm_up`, because its runs are longer than those of `trace`.
+    """
+    parts = []
+    if trace is not None:
+        five = (trace.annotator_set == "five") & trace.method.isin(["trace", "trace_printed"])
+        parts.append(_settings(trace[five]).assign(panel=SHORT))
+    if warm_up is not None:
+        parts.append(_settings(warm_up).assign(panel=warm_up.dataset.map(PLATEAU_PANELS)))
+    long = warm_up is not None and (warm_up.dataset == "mnist").any()
+    for name, table in (main or {}).items():
+        if name in PLATEAU_PANELS and (name != "mnist" or long):
+            parts.append(_as_published(table).assign(panel=PLATEAU_PANELS[name]))
+    columns = ["panel", "metric", "seed", "trace_weight", "share", "hinge", "value"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    points = _overall(pd.concat(parts, ignore_index=True))
+    points = points[(points.labelling == "dense") & points.share.notna()][columns]
+    return points.drop_duplicates(columns[:-1], ignore_index=True)
+
+
+def _settings(rows: pd.DataFrame) -> pd.DataFrame:
+    """`share` and `hinge` from a study's columns; other starts and hinges by class go."""
+    rows = rows[(rows.start == "near identity") & (rows.dominance_level != "class")]
+    share = rows.warm_up.str.extract(r"^fixed (.+)$")[0].astype(float)
+    share = share.mask(rows.warm_up == "none", 0.0)
+    return rows.assign(share=share, hinge=rows.dominance_weight > 0)
+
+
+def _as_published(table: pd.DataFrame) -> pd.DataFrame:
+    """`trace` and `trace_printed` of a main table with their settings as columns."""
+    rows = table[table.method.isin(["trace", "trace_printed"])]
+    printed = rows.dataset.map(PRINTED_WEIGHTS)
+    ours = rows.method == "trace"
+    return rows.assign(trace_weight=printed.mask(ours, 0.1), share=0.5, hinge=ours)
+
+
+def plateau(points: pd.DataFrame) -> Figure:
+    """Dice and matrix error of `plateau_points` over λ and over the share of fixed epochs.
+
+    One dot per seed, a line through the means, one column per data set; values stand at equal
+    distances. A panel without any run says so.
+    """
+    panels = [p for p in (SHORT, *PLATEAU_PANELS.values()) if (points.panel == p).any()]
+    panels = panels or [SHORT]
+    figure, axes = plt.subplots(
+        4, len(panels), figsize=(2.5 * len(panels) + 0.6, 8.6), sharey="row", squeeze=False
+    )
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.89, bottom=0.06, hspace=0.48, wspace=0.08)
+    for row, (view, (metric, (title, scale))) in enumerate(
+        (v, m) for v in PLATEAU_VIEWS for m in LADDER_METRICS.items()
+    ):
+        ticks = sorted(points[view[0]].unique())
+        for axis, name in zip(axes[row], panels, strict=True):
+            part = points[(points.panel == name) & (points.metric == metric)]
+            _plateau_lines(axis, part.assign(value=scale * part.value), view, ticks)
+            if row == 0:
+                axis.set_title(name)
+        axes[row, 0].set_ylabel(title)
+    colours = [Line2D([], [], color=OTHERS[k], marker="o", ms=3) for k in (0, 1)]
+    dashes = [Line2D([], [], color="#666666", ls=style) for style in ("-", "--")]
+    names = ["with the hinge", "without the hinge"]
+    names += [f"over λ: {half} epochs fixed; over their share: λ = {weight}"
+              for half, weight in (("half of the", 0.1), ("no", 0.7))]  # fmt: skip
+    figure.legend(colours + dashes, names, loc="upper center", ncols=2)
+    return figure
+
+
+def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float]) -> None:
+    """The four lines of one panel: with and without the hinge, solid and dashed."""
+    x, label, other, styles = view
+    for k, hinge in enumerate((True, False)):
+        for value, dashes in styles.items():
+            line = part[(part.hinge == hinge) & np.isclose(part[other].astype(float), value)]
+            mean = line.groupby(x).value.mean()
+            full = OTHERS[k] if dashes == "-" else "white"
+            dots = dict(marker="o", ls="", color=OTHERS[k], mfc=full, ms=3.5, alpha=0.7)
+            axis.plot(np.searchsorted(ticks, line[x].astype(float)), line.value, **dots)
+            axis.plot(np.searchsorted(ticks, mean.index), mean, color=OTHERS[k], ls=dashes)
+    if part.empty:
+        axis.text(0.5, 0.5, "no run yet", color="#999999", ha="center", transform=axis.transAxes)
+    axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=6, rotation=60)
+    axis.set(xlabel=label, xlim=(-0.5, max(len(ticks), 1) - 0.5))
+    axis.grid(axis="y", color="#eeeeee")
+
+
+def _overall(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are means over classes and annotators."""
+    return data[(data["class"] == "all") & (data.annotator == "all")]
+
+
+def _matches(data: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
+    """Whether each row has the values of `where`; numbers to rounding."""
+    hit = pd.Series(True, data.index)
+    for column, value in where.items():
+        same = data[column] == value
+        if isinstance(value, float):
+            same = pd.Series(np.isclose(data[column].astype(float), value), data.index)
+        hit &= same
+    return hit

@@ -140,7 +140,7 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     slope = (x * y).sum() / max((x * x).sum(), 1e-9)
     figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="tight")
     axis.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8)
-    axis.plot(x, y, "o", ms=3, alpha=0.4, color=METHOD_STYLE["dominant"][1])
+    axis.plot(x, y, "o", ms=3, alpha=0.4, color=METHOD_STYLE["calibrated"][1])
     axis.plot([0, 1], [0, slope], color="#c0392b", lw=1, label=f"y = {slope:.2f} x")
     axis.set(xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1),
              ylim=(0, 1))  # fmt: skip
@@ -154,10 +154,10 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
 def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     """Mean Dice of each method (column `name`) in groups of agreement; `printed` as crosses.
 
-    `printed` as in figures/printed.csv (metrics dice_low, …); the paper's own method, `trace`,
-    stands at `dominant`. The number of images stands under each group; 95 % intervals over images.
+    `printed` as in figures/printed.csv (metrics dice_low, …), each at the method it belongs to.
+    The number of images stands under each group; 95 % intervals over images.
     """
-    paper = printed.replace({"method": {"trace": "dominant"}}).set_index(["method", "metric"]).value
+    paper = printed.set_index(["method", "metric"]).value
     names = method_order(images.name.unique())
     figure, axis = plt.subplots(figsize=(6.4, 2.8), layout="tight")
     for k, name in enumerate(names):
@@ -170,7 +170,7 @@ def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
                  label=label, error_kw={"lw": 0.8})  # fmt: skip
         crosses = [paper.get((name, f"dice_{group}"), np.nan) for group in GROUPS]
         axis.plot(at, crosses, "x", color="#444444", ms=5)
-    axis.plot([], [], "x", color="#444444", ms=5, label="printed (real CT; “ours” at dominant)")
+    axis.plot([], [], "x", color="#444444", ms=5, label="printed, on real CT")
     first = images[images.name == names[0]].agreement
     counts = [first.between(*span).sum() for span in GROUPS.values()]
     axis.set_xticks(

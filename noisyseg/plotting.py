@@ -49,6 +49,7 @@ PICTURES = {  # data set of `ablation_lidc` -> whose boundary its rendered pictu
     "lidc_shifted": "the mean, moved by up to 2 px",
     "lidc_shuffled": "the mean, readers shuffled",
 }
+PEOPLE = {"people_crowd": "crowd workers", "people_persons": "four persons"}  # of `people`
 LABELLINGS = {"dense": "all annotators label each image", "one": "one label an image"}
 WHITE, RED, GREEN = np.array([[1.0, 1, 1], [0.9, 0.1, 0.1], [0.15, 0.75, 0.25]])
 

@@ -1,4 +1,4 @@
-"""Figures of one's annotators: skill with intervals, where they err, labels to look at again.
+"""Figures of one's annotators: skill, how wide they draw, where they err, labels to look at again.
 
 Arrays and DataFrames in, matplotlib Figures out; prints and saves nothing.
 """
@@ -14,6 +14,7 @@ from numpy import ndarray
 from scipy import ndimage
 
 from noisyseg import overlays, plotting
+from noisyseg.calibrated import LEVELS, Calibration
 
 COLUMNS = {"sensitivity": "sensitivity, %", "dice": "Dice with the estimate, %"}
 ESTIMATE = "#ff3bd4"
@@ -48,6 +49,88 @@ def skill_chart(skills: pd.DataFrame) -> Figure:
 def class_colour(k: int) -> str:
     """The colour of foreground class `k` = 0, 1, … in charts, as on class maps."""
     return str(overlays.CLASS_COLOURS[1:][k % (len(overlays.CLASS_COLOURS) - 1)])
+
+
+def annotator_colour(r: int) -> str:
+    """The colour of annotator `r` = 0, 1, … on pictures."""
+    return overlays.ANNOTATOR_COLOURS[r % len(overlays.ANNOTATOR_COLOURS)]
+
+
+def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 1) -> Figure:
+    """How much the image changes at each level of an annotator's outlines: a panel for each.
+
+    Level 0 (dotted) is where the outline was drawn; positive levels lie inside of it. The dot
+    marks the offset: the level at which the image changes most. Grey: the image's mean contrast.
+    """
+    figure = Figure(figsize=(1.5 * len(annotators), 1.9), layout="constrained")
+    axes = figure.subplots(1, len(annotators), sharex=True, sharey=True, squeeze=False)[0]
+    for r, (axis, name) in enumerate(zip(axes, annotators, strict=True)):
+        axis.axhline(1, color="#bbbbbb", linewidth=0.8)
+        axis.axvline(0, color="#888888", linewidth=0.8, linestyle=":")
+        axis.plot(LEVELS, found.profile[r, klass], color=class_colour(klass - 1))
+        clear = found.sharpness[r, klass] > 0
+        if clear:
+            at, height = found.offset[r, klass], 1 + found.sharpness[r, klass]
+            axis.plot([at], [height], "o", color=ESTIMATE, markersize=5)
+        said = f"{found.offset[r, klass]:+.1f} px" if clear else "no offset"
+        axis.set_title(f"{name}: {said}", fontsize=8)
+    axes[0].set_ylabel("contrast / mean")
+    figure.supxlabel("level in the annotator's outlines, pixels (positive: inside)", fontsize=8)
+    return figure
+
+
+def relative_widths(
+    values: Float[ndarray, "3 annotator class"], annotators: Sequence[str], classes: Sequence[str]
+) -> Figure:
+    """Who draws wider than the others: a row an annotator, a colour a foreground class.
+
+    `values`: value, low and high as `calibrated.intervals` gives them; where they are NaN the
+    row says that there is no offset. `classes` names the background first.
+    """
+    figure = Figure(figsize=(5.2, 0.9 + 0.32 * len(annotators)), layout="constrained")
+    axis = figure.subplots()
+    step = 0.6 / max(len(classes) - 1, 2)
+    for k, name in enumerate(classes[1:]):
+        value, low, high = values[:, :, k + 1]
+        place = np.arange(len(annotators)) + (k - (len(classes) - 2) / 2) * step
+        axis.hlines(place, low, high, color=class_colour(k), linewidth=2)
+        axis.plot(value, place, "o", color=class_colour(k), label=name)
+        for y in place[np.isnan(value)]:
+            axis.text(0, y, " no offset", va="center", fontsize=7, color="#666666")
+    axis.axvline(0, color="#888888", linewidth=0.8, linestyle=":")
+    reach = max(1.0, 1.15 * np.nanmax(np.abs(values), initial=0))
+    axis.set(xlim=(-reach, reach), ylim=(len(annotators) - 0.5, -0.5))
+    axis.set_yticks(range(len(annotators)), annotators)
+    axis.set_xlabel("pixels  (negative: narrower than the others; positive: wider)")
+    if len(classes) > 2:
+        axis.legend(fontsize=7)
+    return figure
+
+
+def calibration_steps(
+    image: Float[ndarray, "h w"],
+    labels: Int[ndarray, "annotator h w"],
+    calibrated: Int[ndarray, "annotator h w"],
+    annotators: Sequence[str],
+) -> Figure:
+    """One image's outlines as they were written (above) and as they were moved (below).
+
+    A column an annotator; the last shows all of them together.
+    """
+    columns = len(annotators) + 1
+    figure = Figure(figsize=(1.3 * columns, 2.9), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    steps = {"as written": labels, "moved": calibrated}
+    for row, (name, masks) in zip(axes, steps.items(), strict=True):
+        for axis in row:
+            plotting.panel(axis, plotting.grey(image), cmap="gray")
+        for r, mask in enumerate(masks):
+            for axis in (row[r], row[-1]):
+                outline(axis, mask, annotator_colour(r))
+        row[0].set_ylabel(name)
+    for axis, name in zip(axes[0], [*annotators, "together"], strict=True):
+        axis.set_title(name)
+    return figure
 
 
 def mean_errors(
@@ -177,15 +260,13 @@ def estimates(
         for axis in column[:2]:
             plotting.panel(axis, plotting.grey(images[n]), cmap="gray")
         for r in range(labels.shape[1]):
-            colour = overlays.ANNOTATOR_COLOURS[r % len(overlays.ANNOTATOR_COLOURS)]
-            outline(column[0], labels[n, r], colour)
+            outline(column[0], labels[n, r], annotator_colour(r))
         outline(column[1], truth[n], ESTIMATE)
         plotting.panel(column[2], uncertainty[n], cmap="magma")
     for axis, text in zip(axes[:, 0], ("written", "estimate", "uncertainty"), strict=True):
         axis.set_ylabel(text)
     for r, name in enumerate(annotators):
-        colour = overlays.ANNOTATOR_COLOURS[r % len(overlays.ANNOTATOR_COLOURS)]
-        axes[0, 0].plot([], [], color=colour, label=name)
+        axes[0, 0].plot([], [], color=annotator_colour(r), label=name)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=min(6, len(annotators)), fontsize=8, frameon=False)  # fmt: skip
     return figure

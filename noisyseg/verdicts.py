@@ -134,7 +134,8 @@ def _reason(claim: Claim, holds: bool) -> str:
 def _where(data: pd.DataFrame, seeds: int, labelling: str = "") -> str:
     """For example "mnist (real), reduced, 3 seeds, dense, ablation_trace"."""
     first = data.iloc[0]
-    parts = [f"{first.dataset} ({first.origin})", first.profile, f"{seeds} seeds", labelling]
+    counted = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    parts = [f"{first.dataset} ({first.origin})", first.profile, counted, labelling]
     if first.experiment != first.dataset:
         parts.append(first.experiment)
     return ", ".join(filter(None, parts))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import noisyseg as ns
-from noisyseg import recipes, results
-from noisyseg.averages import alone_and_averaged
+from noisyseg import recipes, results, tables
+from noisyseg.averages import alone_and_averaged, of_class
 
 
 def trained(folder, method, **overrides):
@@ -86,3 +86,30 @@ def test_runs_of_two_data_sets_or_none(tiny_folder):
         alone_and_averaged([run, other])
     with pytest.raises(ValueError, match=r"not of \[\]"):
         alone_and_averaged([])
+
+
+def test_dice_of_the_class_comes_from_the_table_where_it_has_it(tiny_folder, tmp_path, monkeypatch):
+    """What the table lacks comes, whole, from the file of networks evaluated once more."""
+    monkeypatch.setenv("NOISYSEG_FIGURES", str(tmp_path))
+    runs = [trained(tiny_folder, m, epochs=1) for m in ("mode", "separate", "clean")]
+    runs.append(trained(tiny_folder, "mode", epochs=1, seed=1))
+    data = tables.table(runs)
+    old = data[(data.metric != "dice_present") | (data.method == "clean")]
+    assert list(of_class(old).method) == ["clean"]  # no such file: nothing to add
+    networks = alone_and_averaged(runs).assign(data="tiny, simulated, smoke")
+    networks.loc[networks.method == "mode", "left_empty"] = 0.25
+    networks.set_index("data").to_csv(tmp_path / "tiny_averages.csv")
+    found = of_class(old)
+    rows = found.set_index(["method", "seed"])
+    assert set(rows.index) == {("clean", 0), ("mode", 0), ("mode", 1), ("separate", 0)}
+    assert rows.source.to_dict() == {
+        k: "exported table" if k[0] == "clean" else "tiny_averages.csv" for k in rows.index
+    }
+    for run in runs:
+        row = rows.loc[run.config.method, run.config.seed]
+        assert row.dice_present == pytest.approx(run.value("dice_present"), abs=1e-6)
+        assert row.dice == pytest.approx(run.value("dice"), abs=1e-6)
+    assert (rows.left_empty["mode"] == 0.25).all() and np.isnan(rows.left_empty["clean", 0])
+    other = networks.assign(data="tiny, simulated, reduced")
+    other.to_csv(tmp_path / "tiny_averages.csv", index=False)
+    assert list(of_class(old).method) == ["clean"]  # of another profile

@@ -54,10 +54,10 @@ def test_class_maps_show_labels_truth_and_predictions():
 
 
 def test_methods_side_by_side_in_the_order_of_the_tables():
-    figure = overlays.compare_maps({"dominant": exhibit(), "clean": exhibit()}, [0, 1])
+    figure = overlays.compare_maps({"calibrated": exhibit(), "clean": exhibit()}, [0, 1])
     assert [a.get_title() for a in figure.axes[:4]][2:] == [
         "network on the truth",
-        "dominant (ours)",
+        "calibrated (ours)",
     ]
 
 
@@ -95,17 +95,17 @@ def test_the_same_agreement_predicted_everywhere_has_no_correlation():
 def test_bars_are_means_of_their_group():
     images = pd.DataFrame(
         {
-            "name": ["dominant"] * 4 + ["mode"] * 4,
+            "name": ["trace"] * 4 + ["mode"] * 4,
             "agreement": [0.4, 0.6, 0.7, 0.1] * 2,
             "dice": [0.2, 0.4, 0.9, 0.0, 0.1, 0.1, 0.1, 0.1],
         }
     )
     printed = pd.DataFrame({"method": "trace", "metric": ["dice_low", "dice"], "value": [0.5, 0.9]})
     figure = overlays.by_agreement(images, printed)
-    heights = [p.get_height() for p in figure.axes[0].patches]
+    heights = [p.get_height() for p in figure.axes[0].patches]  # majority labels come first
     assert heights[3:5] == pytest.approx([0.3, 0.9]) and np.isnan(heights[5])
     assert "2 images" in figure.axes[0].get_xticklabels()[0].get_text()
     crosses = np.concatenate(
         [li.get_ydata() for li in figure.axes[0].lines if li.get_marker() == "x"]
     )
-    assert crosses[np.isfinite(crosses)].tolist() == [0.5]  # the paper's own method, at ours
+    assert crosses[np.isfinite(crosses)].tolist() == [0.5]  # at the method it was printed for

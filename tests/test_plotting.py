@@ -50,7 +50,7 @@ def test_the_papers_figure_has_a_panel_for_everything(exhibit):
 
 
 def test_the_comparison_has_a_column_a_method(exhibit):
-    figure = plotting.comparison({"mode": exhibit, "dominant": exhibit}, [0, 1])
+    figure = plotting.comparison({"mode": exhibit, "calibrated": exhibit}, [0, 1])
     assert len(figure.axes) == 2 * (2 + 2)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisyseg import portraits
+from noisyseg import calibrated, portraits
 from noisyseg.annotators import annotator_report
 
 
@@ -25,6 +25,62 @@ def saved(figure):
     file = io.BytesIO()
     figure.savefig(file, dpi=40)
     return file.getvalue()
+
+
+@pytest.fixture
+def edges():
+    """A bright square, outlined exactly twice, a pixel too wide, and not at all."""
+    image = np.zeros((3, 1, 20, 20))
+    image[..., 7:13, 7:13] = 1
+    true = image[:, 0].astype(int)
+    wide = np.zeros_like(true)
+    wide[:, 6:14, 6:14] = 1
+    return image, np.stack([true, true, wide, np.zeros_like(true)], 1), list("abcd")
+
+
+def test_a_profile_an_annotator_with_its_peak_marked(edges):
+    image, labels, names = edges
+    found = calibrated.calibrate(image, labels, 2)
+    figure = portraits.offset_profiles(found, names)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["a: +0.0 px", "b: +0.0 px", "c: +1.0 px", "d: no offset"]
+    lines = [line for line in figure.axes[2].lines if len(line.get_xdata()) > 2]
+    np.testing.assert_array_equal(lines[0].get_ydata(), found.profile[2, 1])
+    dots = [[ln for ln in axis.lines if ln.get_marker() == "o"] for axis in figure.axes]
+    assert [len(d) for d in dots] == [1, 1, 1, 0]
+    assert dots[2][0].get_ydata()[0] == pytest.approx(found.profile[2, 1].max())
+    assert saved(figure)
+
+
+def test_the_width_chart_shows_values_intervals_and_who_has_none(edges):
+    image, labels, names = edges
+    values = calibrated.intervals(image, labels, 2, list("xyz"), resamples=20)
+    values[1:, 2, 1] = 0.5, 1.5
+    figure = portraits.relative_widths(values, names, ["none", "box"])
+    (axis,) = figure.axes
+    dots = next(line for line in axis.lines if line.get_marker() == "o")
+    np.testing.assert_array_equal(dots.get_xdata(), values[0, :, 1])
+    spans = [path.vertices[:, 0].tolist() for path in axis.collections[0].get_paths()]
+    assert [0.5, 1.5] in spans
+    assert [t.get_text().strip() for t in axis.texts] == ["no offset"]
+    assert saved(figure)
+
+
+def test_a_width_chart_of_nobody(edges):
+    figure = portraits.relative_widths(np.full((3, 2, 3), np.nan), ["a", "b"], ["none", "x", "y"])
+    assert len(figure.axes[0].texts) == 4 and figure.axes[0].get_legend() and saved(figure)
+
+
+def test_steps_show_each_annotator_before_and_after(edges):
+    image, labels, names = edges
+    found = calibrated.calibrate(image, labels, 2)
+    moved = calibrated.calibrated_labels(labels, found.shift())
+    figure = portraits.calibration_steps(image[0, 0], labels[0], moved[0], names)
+    axes = np.array(figure.axes).reshape(2, 5)
+    assert [a.get_title() for a in axes[0]] == [*names, "together"]
+    assert [len(a.collections) for a in axes[0]] == [1, 1, 1, 0, 3]
+    width = [np.ptp(a.collections[0].get_paths()[0].vertices[:, 0]) for a in axes[:, 2]]
+    assert width == [8, 6] and saved(figure)
 
 
 def test_mean_errors_are_where_they_are_made(drawn):
