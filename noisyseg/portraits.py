@@ -70,9 +70,10 @@ def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 
         axis.plot(LEVELS, found.profile[r, klass], color=class_colour(klass - 1))
         clear = found.sharpness[r, klass] > 0
         if clear:
-            at, height = found.offset[r, klass], 1 + found.sharpness[r, klass]
+            at = found.offset[r, klass]
+            height = np.interp(at, LEVELS, found.profile[r, klass])
             axis.plot([at], [height], "o", color=ESTIMATE, markersize=5)
-        said = f"{found.offset[r, klass]:+.1f} px" if clear else "no offset"
+        said = f"{found.offset[r, klass]:+.1f} px".replace("-", "−") if clear else "no offset"
         axis.set_title(f"{name}: {said}", fontsize=8)
     axes[0].set_ylabel("contrast / mean")
     figure.supxlabel("level in the annotator's outlines, pixels (positive: inside)", fontsize=8)
