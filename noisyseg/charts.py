@@ -329,7 +329,7 @@ def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float])
             axis.plot(np.searchsorted(ticks, mean.index), mean, color=OTHERS[k], ls=dashes)
     if part.empty:
         axis.text(0.5, 0.5, "no run yet", color="#999999", ha="center", transform=axis.transAxes)
-    axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=6, rotation=60)
+    axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=6)
     axis.set(xlabel=label, xlim=(-0.5, max(len(ticks), 1) - 0.5))
     axis.grid(axis="y", color="#eeeeee")
 
@@ -348,3 +348,39 @@ def _matches(data: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
             same = pd.Series(np.isclose(data[column].astype(float), value), data.index)
         hit &= same
     return hit
+
+
+def head_names(table: pd.DataFrame) -> pd.Series:
+    """The columns `head` and `rank` in words: "pixel", "low rank 2"."""
+    ranks = table["rank"].map(lambda rank: "" if np.isnan(rank) else f" {rank:g}")
+    return table["head"].str.replace("_", " ") + ranks
+
+
+def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
+    """Mean Dice of each head of `ablation_confusion` over the time that a step of it takes.
+
+    Both tables with the columns `task` and `model`. Methods without a head are level lines; heads
+    without a run or without a cost are not drawn.
+    """
+    dice = data[data.metric == "dice"].groupby(["task", "method", "model"]).value.mean()
+    rows = dice.reset_index().merge(cost, "left", ["task", "model"])
+    tasks = sorted(rows.task.unique())
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(3.7 * len(tasks) + 1, 2.9), squeeze=False, layout="tight"
+    )
+    drawn: dict[str, Any] = {}
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for method, part in rows[rows.task == task].groupby("method", sort=False):
+            label, colour = METHOD_STYLE[str(method)]
+            if (part["model"] == "none").all():
+                drawn[label] = axis.axhline(100 * part.value.mean(), color=colour, ls="--", lw=1.2)
+                continue
+            drawn[label] = axis.scatter(part.step_ratio, 100 * part.value, color=colour, alpha=0.6,
+                                        s=20 + part.parameters / 20)  # fmt: skip
+            for _, row in part.dropna(subset="step_ratio").iterrows():
+                axis.annotate(row.model, (row.step_ratio, 100 * row.value), xytext=(5, 4),
+                              textcoords="offset points", fontsize=7)  # fmt: skip
+        axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
+        axis.margins(0.25)
+    axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -28,7 +28,7 @@ def rows(values):
 def data():
     return rows({
         ("clean", np.nan): [0.9, 0.92], ("trace", 0.0): [0.5, 0.7], ("trace", 0.7): [0.0, 0.1],
-        ("dominant", 0.7): [0.8, 0.9],
+        ("calibrated", 0.7): [0.8, 0.9],
     })  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_a_method_without_the_column_is_a_level_line(data):
 def test_lost_seeds_are_counted(data):
     counted = charts.lost_seeds(data, ["method"], "trace_weight")
     assert counted.loc["trace", 0.7] == "2 of 2" and counted.loc["trace", 0.0] == "0 of 2"
-    assert counted.loc["dominant", 0.0] == ""
+    assert counted.loc["calibrated", 0.0] == ""
 
 
 def test_prediction_rings_the_chosen_candidate():
@@ -58,28 +58,167 @@ def test_prediction_rings_the_chosen_candidate():
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (pytest.approx(-0.2), 0.0)
 
 
+def study_row(method="trace", value=0.9, **changes):
+    """A row of `ablation_trace`: the paper's method as it stands, or with `changes`."""
+    usual = dict(
+        method=method, seed=0, metric="dice", annotator="all", value=value, labelling="dense",
+        annotator_set="five", dataset="mnist", trace_weight=0.1, start="near identity",
+        warm_up="fixed 0.5", dominance_level="pixel", dominance_weight=5.0,
+    )  # fmt: skip
+    return usual | {"class": "all"} | changes
+
+
+NO_HINGE = {"dominance_level": "none", "dominance_weight": 0.0}
+PRINTED = NO_HINGE | {"trace_weight": 0.7}
+BARE = dict(trace_weight=np.nan, start="none", warm_up="none", dominance_level="none",
+            dominance_weight=np.nan)  # fmt: skip
+
+
 def test_lines_of_the_trace_study_leave_variants_out():
-    base = dict(method="dominant", start="default", warm_up="none", dominance_level="support",
-                dominance_support=0.3, edge_weight=0.1, vote_start=1.0, vote_weight=0.05,
-                common_columns=True)  # fmt: skip
-    paper = dict(method="trace", start="near identity", warm_up="maximise 1",
-                 dominance_level="none")  # fmt: skip
     table = pd.DataFrame([
-        base, base | {"edge_weight": 1.0}, base | {"start": "near identity"},
-        base | {"dominance_level": "class", "start": "near identity"},
-        paper, paper | {"warm_up": "hold 3"}, paper | {"start": "default"},
-        {"method": "clean", "start": "none", "warm_up": "none", "dominance_level": "none"},
-        base | {"vote_weight": 0.0}, base | {"common_columns": False},
+        study_row(), study_row(trace_weight=0.7), study_row(**NO_HINGE),
+        study_row(dominance_level="class"), study_row(warm_up="fixed 0.25"),
+        study_row("trace_printed", **PRINTED), study_row("trace_printed", warm_up="maximise 1"),
+        study_row("released", start="default", **NO_HINGE),
+        study_row("released", warm_up="none", **NO_HINGE),
+        study_row("calibrated", trace_weight=0.0), study_row("clean", **BARE),
     ])  # fmt: skip
-    lines = charts.trace_lines(table).line
-    assert dict(lines) == {
-        0: "dominant", 2: "ours, near identity", 3: "class hinge", 4: "trace",
-        6: "paper, default start", 7: "clean",
+    assert dict(charts.trace_lines(table).line) == {
+        0: "trace", 1: "trace", 2: "paper, no hinge", 5: "trace_printed", 7: "released",
+        8: "released, near identity", 9: "calibrated", 10: "clean",
     }  # fmt: skip
 
 
+LADDER = {
+    "loss as released": study_row(
+        "released", 0.3, start="default", warm_up="none", **NO_HINGE | {"trace_weight": 0.001}
+    ),
+    "Eq. 4 alone": study_row("trace_printed", 0.01, warm_up="none", **PRINTED),
+    "1 epoch of warm-up": study_row("trace_printed", 0.02, warm_up="maximise 1", **PRINTED),
+    "3 epochs of warm-up": study_row("trace_printed", 0.6, warm_up="maximise 3", **PRINTED),
+    "5 epochs of warm-up": study_row("trace_printed", 0.92, warm_up="maximise 5", **PRINTED),
+    "matrices fixed at first": study_row("trace_printed", 0.5, **PRINTED),
+    "λ = 0.1": study_row("trace", 0.7, **NO_HINGE),
+    "Theorem 1 held": study_row("trace", 0.94),
+    "ours": study_row("calibrated", 0.95, trace_weight=0.0),
+}
+OFF_THE_LADDER = [
+    study_row("trace", labelling="one"), study_row("trace", annotator_set="four"),
+    study_row("trace", trace_weight=0.3), study_row("trace", dominance_level="class"),
+    study_row("trace", **{"class": "digit"}), study_row("trace", annotator="good"),
+    study_row("trace", warm_up="none"), study_row("trace_printed", start="default", **PRINTED),
+    study_row("released", warm_up="none", **PRINTED), study_row("calibrated", trace_weight=0.1),
+    study_row("mode", **BARE),
+]  # fmt: skip
+
+
+def test_the_ladder_takes_one_row_for_every_step_and_no_other():
+    rows = charts.ladder(pd.DataFrame([*OFF_THE_LADDER, *reversed(LADDER.values())]))
+    assert list(rows.step) == list(LADDER) == list(charts.LADDER)
+    assert list(rows.value) == [row["value"] for row in LADDER.values()]
+
+
+def test_the_ladder_names_the_steps_without_a_run():
+    some = ["Eq. 4 alone", "Theorem 1 held"]
+    steps = [LADDER[name] for name in some] + [LADDER["Theorem 1 held"] | dict(seed=1, value=0.9)]
+    table = charts.ladder_table(pd.DataFrame(steps))
+    assert list(table.index) == list(LADDER)
+    assert dict(table.seeds[table.seeds > 0]) == {"Eq. 4 alone": 1, "Theorem 1 held": 2}
+    dice = table["foreground Dice (%)"]
+    assert dice["Eq. 4 alone"] == "1.0" and dice["Theorem 1 held"] == "92.0 (90.0 to 94.0)"
+    assert set(dice.drop(some)) == set(table["CM error (RMSE)"]) == {"no run yet"}
+
+
+def test_the_ladder_is_drawn_with_its_gaps_and_bounds():
+    data = pd.DataFrame([LADDER["ours"], study_row("mode", 0.91, **BARE)])
+    left, right = charts.ladder_figure(data).axes
+    said = [text.get_text() for text in left.texts]
+    assert said == ["no run yet"] * (len(LADDER) - 1)
+    dots = [tuple(x.get_data()) for x in left.lines if x.get_marker() == "o"]
+    assert [(x[0], y[0]) for x, y in dots] == [(pytest.approx(95), len(LADDER) - 1)]
+    bound = next(x for x in left.lines if x.get_label() == "majority labels")
+    assert list(bound.get_xdata()) == pytest.approx([91, 91])
+    assert len(right.texts) == len(LADDER)
+
+
+def point(panel, weight, share, hinge, value):
+    return (panel, weight, share, hinge, pytest.approx(value))
+
+
+def points_of(*tables):
+    points = charts.plateau_points(*tables)
+    columns = ["panel", "trace_weight", "share", "hinge", "value"]
+    return [tuple(row) for row in points[columns].itertuples(index=False)]
+
+
+def test_plateau_points_read_settings_from_studies():
+    trace = pd.DataFrame([
+        study_row(), study_row(value=0.7, **NO_HINGE), study_row("trace_printed", 0.6, **PRINTED),
+        study_row("trace_printed", 0.1, warm_up="none", **PRINTED), *OFF_THE_LADDER[:2],
+        study_row(dominance_level="class"), study_row("calibrated"),
+        study_row("trace_printed", warm_up="maximise 3", **PRINTED), study_row("mode", **BARE),
+        study_row("trace", 0.5, **PRINTED),  # the run of `trace_printed` under another name
+    ])  # fmt: skip
+    assert points_of(trace) == [
+        point(charts.SHORT, 0.1, 0.5, True, 0.9), point(charts.SHORT, 0.1, 0.5, False, 0.7),
+        point(charts.SHORT, 0.7, 0.5, False, 0.6), point(charts.SHORT, 0.7, 0.0, False, 0.1),
+    ]  # fmt: skip
+
+
+def test_plateau_points_of_main_tables_have_the_settings_of_their_methods():
+    columns = ["dataset", "method", "seed", "metric", "class", "annotator", "value", "labelling"]
+    main = {
+        name: pd.DataFrame([
+            study_row("trace", 0.8, dataset=name), study_row("trace_printed", 0.2, dataset=name),
+            study_row("calibrated", 0.9, dataset=name),
+        ])[columns] for name in ("mnist", "brats")
+    }  # fmt: skip
+    brats = [point("BraTS", 0.1, 0.5, True, 0.8), point("BraTS", 1.5, 0.5, False, 0.2)]
+    assert points_of(None, None, main) == brats
+    warm = pd.DataFrame([study_row(value=0.85, dataset="brats"), study_row(dataset="mnist")])
+    found = points_of(None, warm.drop(columns="annotator_set"), main)
+    assert found[0] == point("BraTS", 0.1, 0.5, True, 0.85)  # the study's row stands for both
+    assert brats[0] not in found and brats[1] in found
+    assert {row[0] for row in found} == {"BraTS", "MNIST, main table"}
+
+
+def test_without_any_table_the_plateau_says_so():
+    figure = charts.plateau(charts.plateau_points(None))
+    assert {text.get_text() for axis in figure.axes for text in axis.texts} == {"no run yet"}
+
+
+def test_the_plateau_has_a_line_through_means_and_a_dot_for_every_seed():
+    trace = [study_row(value=v, seed=s, trace_weight=w) for s, v, w in
+             ((0, 0.9, 0.1), (1, 0.7, 0.1), (0, 0.5, 0.7))]  # fmt: skip
+    figure = charts.plateau(charts.plateau_points(pd.DataFrame(trace)))
+    over_weight, error, over_share, _ = figure.axes
+    line = next(x for x in over_weight.lines if x.get_ls() == "-" and len(x.get_xdata()))
+    assert list(line.get_xdata()) == [0, 1] and list(line.get_ydata()) == pytest.approx([80, 50])
+    dots = next(x for x in over_weight.lines if x.get_ls() == "None" and len(x.get_xdata()))
+    assert list(dots.get_ydata()) == pytest.approx([90, 70, 50])
+    assert [t.get_text() for t in over_weight.get_xticklabels()] == ["0.1", "0.7"]
+    assert [t.get_text() for t in error.texts] == ["no run yet"]
+    assert over_share.get_xlabel() == "share of fixed epochs"
+
+
+def test_heads_are_drawn_over_their_cost_and_missing_ones_are_not():
+    data = pd.DataFrame({
+        "metric": "dice", "task": "2 classes", "method": ["clean", "calibrated", "calibrated"],
+        "head": ["none", "pixel", "low_rank"], "rank": [np.nan, np.nan, 2],
+        "value": [0.9, 0.8, 0.7],
+    })  # fmt: skip
+    data["model"] = charts.head_names(data)
+    assert list(data.model) == ["none", "pixel", "low rank 2"]
+    cost = pd.DataFrame(
+        {"task": "2 classes", "model": ["pixel"], "step_ratio": [1.2], "parameters": [9]}
+    )
+    (axis,) = charts.heads(data, cost).axes
+    assert [text.get_text() for text in axis.texts] == ["pixel"]
+    assert list(axis.lines[0].get_ydata()) == pytest.approx([90, 90])
+
+
 def test_a_line_has_one_colour_in_every_panel(data):
-    left = data.assign(line=data.method.replace({"trace": "b", "dominant": "a"}))
+    left = data.assign(line=data.method.replace({"trace": "b", "calibrated": "a"}))
     right = left[left.line != "a"]
     figure = charts.against({"left": left, "right": right}, "trace_weight", "λ", by="line")
     colours = [
