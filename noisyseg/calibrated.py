@@ -241,7 +241,7 @@ def _spread(
     rows = []
     for weights in (contrast[use], None):
         change = np.bincount(starts, weights, size) - np.bincount(ends, weights, size)
-        rows.append(change.cumsum())
+        rows.append(change.cumsum(dtype=np.float64))
     return np.stack(rows)
 
 

@@ -51,6 +51,42 @@ def about(done: Run, found: Estimate) -> list[str]:
     ]
 
 
+def offsets(report: AnnotatorReport) -> list[str]:
+    """How wide each annotator draws compared with the others, in words and numbers."""
+    table = report.offsets
+    shown = pd.DataFrame(
+        {
+            "annotator": table.annotator,
+            "class": table["class"],
+            "offset, px": [_pixels(v) for v in table.offset],
+            "95 % interval": [
+                f"{_pixels(low)} to {_pixels(high)}" if np.isfinite(low) else "–"
+                for low, high in zip(table.low, table.high, strict=True)
+            ],
+        }
+    )
+    if table.offset_mm.notna().any():
+        shown["offset, mm"] = [_pixels(v) for v in table.offset_mm]
+    words = [f"{row.annotator} {row.text}" for row in table.itertuples()]
+    return [
+        page.heading("How wide each annotator draws"),
+        page.items(words),
+        page.paragraph(
+            "Measured by the images, without any training: how far outside or inside of each "
+            "annotator's outlines the images change most. Of several offsets that fit nearly as "
+            "well the smallest is given. Only differences between annotators are shown, because "
+            "the group as a whole is taken to draw where it should: what all of them do alike "
+            "cannot be seen."
+        ),
+        page.table(shown),
+    ]
+
+
+def _pixels(value: float) -> str:
+    """A signed number with one digit; a dash for none."""
+    return f"{value + 0.0:+.1f}" if np.isfinite(value) else "–"
+
+
 def before(data: SegmentationDataset) -> list[str]:
     """What the labels alone say: how far the annotators agree, and what a vote would lose."""
     table = agreement(data).round(1).reset_index(names="if this were the truth")
@@ -58,8 +94,9 @@ def before(data: SegmentationDataset) -> list[str]:
         page.heading("Before any training: how far the annotators agree"),
         page.paragraph(
             "If the mask in the first column were the truth, this share of all labels would be "
-            "right. The loss of the paper prefers the smallest share, which is the label swap; "
-            "the default method here cannot choose it."
+            "right. Eq. 4 of the paper alone prefers the smallest share, which is the label swap. "
+            "The default method here starts from the labels and holds the assumption of the "
+            "paper's Theorem 1, which keeps it away from the swap."
         ),
         page.table(table),
     ]
@@ -201,7 +238,8 @@ def training(done: Run) -> list[str]:
     last = done.history.iloc[-1].to_dict()
     said = None
     if "class_margin" in last:
-        said = diagnostics.warning(last, needs_matrices=done.config.method != "dominant")
+        coupled = METHODS[done.config.method].loss != "calibrated"
+        said = diagnostics.warning(last, needs_matrices=coupled)
         verdict = said or "The swap monitor found nothing: no class vanished."
     else:
         verdict = (
@@ -222,15 +260,26 @@ def training(done: Run) -> list[str]:
     return sections
 
 
-def limits(data: SegmentationDataset) -> list[str]:
+def limits(done: Run, data: SegmentationDataset) -> list[str]:
     """What the numbers cannot say."""
     alone = len(data.annotators) == 1
+    together = (
+        "The group as a whole stays where it is. Annotators are compared with each other, so what "
+        "all of them do alike, drawing two pixels too wide for example, cannot be seen here."
+    )
+    if done.config.anchor == "image":
+        together = (
+            "Outlines were moved to the images' edges before the estimate was learned. That "
+            "assumes that objects end where the image changes most; where they do not, the "
+            "estimate is wrong everywhere in the same way."
+        )
     return [
         page.heading("What these numbers can and cannot say"),
         page.items(
             [
-                "The estimate is no truth. Where most annotators err alike and the image shows no "
-                "edge, it errs with them, and whoever is right looks wrong.",
+                together,
+                "The estimate is no truth. Where most annotators err alike it errs with them, and "
+                "whoever is right looks wrong.",
                 "Intervals tell how much the numbers would change with other cases of this kind, "
                 "not how far the estimate is from the truth.",
                 "A network learns with the images it is scored on here; on new images the "
@@ -256,6 +305,7 @@ def files(out: Path) -> list[str]:
     """The files beside the page that are there."""
     known = {
         "predictions": "truth, every annotator's expected mask and uncertainty of each image",
+        "offsets.csv": "how wide each annotator draws compared with the others",
         "skills.csv": "the table of skills",
         "biases.csv": "every bias, also those that are not clear",
         "relabel.csv": "the labels to look at again",

@@ -28,13 +28,21 @@ from noisyseg.results import Run, replacing, write_json
 from noisyseg.train import run
 
 STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
+ANCHOR = (
+    "what calibrated outlines keep to. annotators (default): they move relative to each other,\n"
+    "and the group as a whole stays where it is. image: they move to the image's edges, which\n"
+    "assumes that objects end where the image changes most; choose it only if you know that."
+)
+NO_FLIP = "train without mirrored images: for images with a reading direction, such as digits"
 
 
 def build(
     data: str | Path,
     out: str | Path,
     *,
-    method: str = "dominant",
+    method: str = "calibrated",
+    anchor: str = "annotators",
+    flip: bool = True,
     steps: int = STEPS,
     seed: int = 0,
     origin: str = "real",
@@ -43,8 +51,9 @@ def build(
 ) -> Path:
     """Prepare, train, predict, report; returns the page `out`/report.html.
 
-    Raises ValueError or OSError naming the file and the remedy; FileExistsError where `out`
-    holds something else, or the report of other data or settings.
+    `anchor`: what calibrated outlines keep to, see `anchored`. `flip`: whether half of the
+    batches are mirrored. Raises ValueError or OSError naming the file and the remedy;
+    FileExistsError where `out` holds something else, or the report of other data or settings.
     """
     out = Path(out).expanduser().absolute()
     if METHODS.get(method) is None or METHODS[method].loss == "none" or method == "oracle":
@@ -52,18 +61,36 @@ def build(
         raise ValueError(f"unknown method {method!r} for a report; allowed: {', '.join(allowed)}")
     if method == "clean":
         raise ValueError("method clean learns from the truth; a report uses labels alone")
+    method = anchored(method, anchor)
     if steps < 1:
         raise ValueError(f"steps {steps}: give a number of at least 1")
     source = _source(data)
     if source in out.parents or source == out:
         raise ValueError(f"{out} lies inside --data {source}; give --out a folder elsewhere")
-    asked = {"data": str(source), "method": method, "steps": steps, "seed": seed}
+    asked = {"data": str(source), "method": method, "steps": steps, "seed": seed, "flip": flip}
+    asked["anchor"] = METHODS[method].settings.get("anchor", "annotators")
     _claim(out, asked | {"origin": origin, "files": _checksum(source)})
     raw, prepared = prepared_folder(source, out, origin)
-    done = run(own_config(prepared, method, steps, seed, progress))
+    done = run(own_config(prepared, method, steps, seed, progress, flip=flip))
     if raw:
         write_predictions(done, source, out / "predictions")
     return report_page(done, out, resamples)
+
+
+def anchored(method: str, anchor: str) -> str:
+    """The method that is `method` with the `anchor` "annotators" or "image".
+
+    "annotators": outlines move relative to each other, and the group as a whole stays where it is.
+    "image": they move to where the image changes most, which assumes that objects end there.
+    Raises ValueError for another anchor, and for "image" with a method that moves no outlines.
+    """
+    if anchor not in ("annotators", "image"):
+        raise ValueError(f"unknown anchor {anchor!r}; allowed: annotators, image")
+    if anchor == "annotators":
+        return method
+    if METHODS[method].target != "calibrated":
+        raise ValueError(f"anchor image moves outlines; method {method} does not: use calibrated")
+    return "calibrated_image"
 
 
 def _source(data: str | Path) -> Path:
@@ -138,16 +165,25 @@ def write_predictions(done: Run, source: Path, out: Path) -> int:
 
 
 def own_config(
-    prepared: Path, method: str, steps: int, seed: int = 0, progress: bool = False
+    prepared: Path,
+    method: str,
+    steps: int,
+    seed: int = 0,
+    progress: bool = False,
+    *,
+    flip: bool = True,
 ) -> ExperimentConfig:
-    """The `reduced` network on all images of `prepared`, for about `steps` steps."""
+    """The `reduced` network on all images of `prepared`, for about `steps` steps.
+
+    `flip`: mirror half of the batches; not for images that have a reading direction.
+    """
     batch = 8
     train = len(load_dataset(prepared).split("train"))
     epochs = int(np.clip(round(steps * batch / train), 2, 200))
     return ExperimentConfig.preset(
         "own", "reduced", method, seed, dataset=str(prepared), n_train=None, n_val=None,
         n_test=None, batch_size=batch, epochs=epochs, learning_rate=4e-3, activation="prelu",
-        progress=progress,
+        flip=flip, progress=progress,
     )  # fmt: skip
 
 
@@ -160,10 +196,11 @@ def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
         with replacing(out / f"{name}.csv") as part:
             values.to_csv(part, index=False)
     sections = [
-        *chapters.about(done, found), *chapters.before(found.data),
-        *chapters.examples(done, found), *chapters.skills(found, report),
-        *chapters.biases(found, report), *chapters.again(found, report),
-        *chapters.training(done), *chapters.limits(found.data),
+        *chapters.about(done, found), *chapters.offsets(report),
+        *chapters.before(found.data), *chapters.examples(done, found),
+        *chapters.skills(found, report), *chapters.biases(found, report),
+        *chapters.again(found, report), *chapters.training(done),
+        *chapters.limits(done, found.data),
         *chapters.reading(out), *chapters.files(out),
     ]  # fmt: skip
     file = out / "report.html"
@@ -180,7 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--data", required=True, help="folder: prepared, or images/ and one folder an annotator")
     add("--out", required=True, type=Path, help="folder for the page, tables and predictions")
-    add("--method", default="dominant", help="a method that trains (default: dominant)")
+    add("--method", default="calibrated", help="a method that trains (default: calibrated)")
+    add("--anchor", choices=("annotators", "image"), default="annotators", help=ANCHOR)
+    add("--no-flip", dest="flip", action="store_false", help=NO_FLIP)
     add("--steps", type=int, default=STEPS, help=f"of the optimiser (default: {STEPS})")
     add("--seed", type=int, default=0)
     add("--origin", choices=ORIGINS, default="real", help="of raw pixels (default: real)")
@@ -191,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args.data,
             args.out,
             method=args.method,
+            anchor=args.anchor,
+            flip=args.flip,
             steps=args.steps,
             seed=args.seed,
             origin=args.origin,

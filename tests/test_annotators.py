@@ -1,12 +1,19 @@
 """The annotator report against scikit-learn and SciPy, and on annotators whose habits are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage, stats
 from sklearn.metrics import f1_score, recall_score
 
 import noisyseg as ns
-from noisyseg.annotators import annotator_report, estimate, report_of_estimate, sentences
+from noisyseg.annotators import (
+    annotator_report,
+    estimate,
+    offsets,
+    report_of_estimate,
+    sentences,
+)
 from noisyseg.simulate import simulate_labels
 
 CLASSES = ("background", "lesion", "core")
@@ -182,6 +189,107 @@ def test_two_cases_have_no_interval_and_nothing_is_clear():
     assert found.biases.text.str.contains("too few cases for an interval").all()
 
 
+def pictures(truth, noise=0.1, seed=1):
+    """Images (n, 1, h, w) in which every class of `truth` is brighter than the one before."""
+    drawn = np.random.default_rng(seed).normal(truth, noise)
+    return drawn.astype(np.float32)[:, None]
+
+
+def widths(degrees, classes=("background", "lesion"), **options):
+    """The table of offsets of simulated annotators, who draw `degrees`, on 40 discs."""
+    truth = blobs(core=len(classes) > 2)
+    ids = [f"i{n}" for n in range(len(truth))]
+    labels = simulate_labels(truth, ids, degrees, 0)
+    names = [f"a{r}" for r in range(len(degrees))]
+    return offsets(
+        pictures(truth), labels, ids, classes=classes, annotators=names, resamples=200, **options
+    )
+
+
+def test_who_draws_wider_and_narrower_is_said_in_pixels():
+    found = widths(("good", "over@1.5", "under@1", "good", "blank")).set_index("annotator")
+    # Dilation by a disc of 1.5 and erosion by one of 1 both move the outline by 1 to 1.5 pixels;
+    # the smallest move that fits nearly as well as the best is given.
+    assert 0.5 <= found.offset["a1"] <= 1.5 and -1.5 <= found.offset["a2"] <= -0.5
+    assert found.offset[["a0", "a3"]].abs().max() < 0.1
+    wide = found.loc["a1"]
+    interval = f"({wide.low:.1f} to {wide.high:.1f})"
+    assert wide.text == f"draws {wide.offset:.1f} px {interval} wider than the others"
+    assert "px" in found.text["a2"] and found.text["a2"].endswith("narrower than the others")
+    assert "(0." in found.text["a2"] or "(1." in found.text["a2"]  # no negative ends
+    assert found.text["a0"] == found.text["a3"] == "draws as wide as the others"
+    assert np.isnan(found.offset["a4"]) and found.text["a4"] == "never writes lesion"
+    assert found.clear.tolist() == [False, True, True, False, False]
+    assert found.offset_mm.isna().all()
+
+
+def test_somebody_whose_outlines_are_anywhere_follows_no_edge():
+    truth = blobs(core=False)
+    anywhere = np.zeros_like(truth)
+    anywhere[:, :, :24] = 1  # the left half, whatever the image shows
+    labels = np.stack([truth, truth, anywhere], 1)
+    given = {"classes": CLASSES[:2], "annotators": ["a", "b", "lost"], "resamples": 100}
+    found = offsets(pictures(truth), labels, np.arange(40), **given).set_index("annotator")
+    assert found.text["lost"] == (
+        "follows no edge in the image, so nothing can be said about how wide they draw"
+    )
+    alone = offsets(
+        pictures(truth), labels[:, 1:], np.arange(40), **given | {"annotators": ["b", "c"]}
+    )
+    assert alone.text[0].startswith("is the only one who follows an edge in the image, so")
+    assert alone.offset.isna().all()
+
+
+def test_offsets_name_the_class_where_there_are_several_and_millimetres_where_they_are_known():
+    degrees = ("good", "over@1.5", "under@1", "good")
+    found = widths(degrees, CLASSES, spacing_mm=(0.5, 0.5)).set_index(["annotator", "class"])
+    lesion = found.loc[("a1", "lesion")]
+    assert lesion.text.startswith("draws lesion ") and "wider than the others" in lesion.text
+    assert lesion.offset_mm == pytest.approx(lesion.offset / 2)
+    assert f"or {lesion.offset_mm:.1f} mm," in lesion.text
+    assert found.loc[("a0", "core"), "text"] == "draws core as wide as the others"
+    assert widths(degrees, CLASSES, spacing_mm=(0.5, 0.7)).offset_mm.isna().all()
+
+
+def test_offsets_do_not_depend_on_the_order_of_images_or_annotators():
+    truth = blobs(24, core=False)
+    ids = np.array([f"i{n}" for n in range(24)])
+    images = pictures(truth)
+    labels = simulate_labels(truth, ids, ("good", "over@1.5", "under@1"), 0)
+    labels[::3, 0] = -1
+    names = np.array(["good", "over", "under"])
+    given = {"classes": CLASSES[:2], "resamples": 100}
+    first = offsets(images, labels, ids, annotators=names.tolist(), **given)
+    n, r = np.random.default_rng(3).permutation(24), np.array([2, 0, 1])
+    other = offsets(images[n], labels[n][:, r], ids[n], annotators=names[r].tolist(), **given)
+    pd.testing.assert_frame_equal(
+        first, other.set_index("annotator").loc[names].reset_index(), check_exact=False
+    )
+
+
+def test_two_cases_give_an_offset_without_an_interval():
+    truth = blobs(12, core=False)
+    labels = simulate_labels(truth, [str(n) for n in range(12)], ("good", "good", "over@1.5"), 0)
+    found = offsets(
+        pictures(truth), labels, ["p"] * 6 + ["q"] * 6, classes=CLASSES[:2], annotators=list("abc")
+    )
+    assert np.isnan(found.low).all() and not found.clear.any()
+    assert "px (too few cases for an interval) wider" in found.text[2]
+    assert found.text[0] == "draws as wide as the others"
+
+
+def test_how_wide_somebody_draws_is_said_first():
+    truth = blobs(core=False)
+    ids = [f"i{n}" for n in range(len(truth))]
+    labels = simulate_labels(truth, ids, ("good", "good", "over@1.5"), 0)
+    found = report(truth, labels, ["a", "b", "wide"], images=pictures(truth))
+    assert "wider than the others" in sentences(found, "wide")[0]
+    assert "too large" in sentences(found, "wide")[1]
+    assert sentences(found, "a") == ["draws as wide as the others", "no clear bias found"]
+    blank = report(truth, np.stack([truth, 0 * truth], 1), ["a", "b"], images=pictures(truth))
+    assert sentences(blank, "b") == ["never writes lesion"]
+
+
 def test_shapes_that_do_not_fit():
     truth = blobs(4)
     with pytest.raises(ValueError, match="do not fit 4 images, 2 annotators"):
@@ -190,8 +298,9 @@ def test_shapes_that_do_not_fit():
 
 def test_a_run_is_read_without_its_truth(tiny_folder, monkeypatch):
     cfg = ns.ExperimentConfig.preset(
-        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=3, width=4, depth=2
-    )
+        "tiny", "smoke", "calibrated", 0, dataset=str(tiny_folder), width=4, depth=2, epochs=10,
+        batch_size=4, activation="prelu",
+    )  # fmt: skip
     run = ns.run(cfg)
     refuse = property(lambda self: pytest.fail("the truth was read"))
     monkeypatch.setattr(ns.data.SegmentationDataset, "read_truth", refuse, raising=True)
@@ -201,14 +310,17 @@ def test_a_run_is_read_without_its_truth(tiny_folder, monkeypatch):
     assert set(out.skills.annotator) == {"exact", "wide", "narrow"}
     sizes = out.biases[out.biases.kind.isin(["over", "under"])].set_index("annotator").amount
     assert sizes["wide"] > sizes["exact"] > sizes["narrow"]
+    width = out.offsets.set_index("annotator").offset
+    assert width["wide"] > width["exact"] > width["narrow"]
 
 
 def test_surprise_is_the_mean_log_likelihood_of_each_label(tiny_folder):
     import torch
 
     cfg = ns.ExperimentConfig.preset(
-        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=3, width=4, depth=2
-    )
+        "tiny", "smoke", "calibrated", 0, dataset=str(tiny_folder), width=4, depth=2, epochs=10,
+        batch_size=4, activation="prelu",
+    )  # fmt: skip
     run, data = ns.run(cfg), ns.load_dataset(tiny_folder)
     with torch.no_grad():
         out = run.model()(torch.from_numpy(data.read_images()[:2]))

@@ -35,7 +35,8 @@ def nifti(tmp_path_factory):
 
 
 def the_run(folder):
-    config = report.own_config(folder / "out" / "prepared", "dominant", 60)
+    config = report.own_config(folder / "out" / "prepared", "calibrated", 60)
+    assert config.flip and config.trace_weight == 0
     return ns.run(config)
 
 
@@ -54,6 +55,13 @@ def test_png_with_an_annotator_of_a_third(png):
             assert sentence in text
     written = pd.read_csv(folder / "out" / "skills.csv")
     pd.testing.assert_frame_equal(written, tables.skills, check_dtype=False)
+    widths = pd.read_csv(folder / "out" / "offsets.csv").set_index("annotator")
+    assert widths.offset["anna"] >= 0.5 and widths.offset["ben"] <= -0.5
+    headings = ("How wide each annotator draws", "Skill of each annotator", "Systematic errors")
+    assert [text.index(h) for h in headings] == sorted(text.index(h) for h in headings)
+    assert f"anna {widths.text['anna']}" in text and "wider than the others" in widths.text["anna"]
+    assert "ben draws" in text and "narrower than the others" in widths.text["ben"]
+    assert "The group as a whole stays where it is." in text
 
 
 def test_png_predictions_are_png_of_the_same_size(png):
@@ -91,7 +99,7 @@ def test_volumes_keep_their_oblique_grid(nifti):
 
 
 def the_nifti_run(folder):
-    return ns.run(report.own_config(folder / "out" / "prepared", "dominant", 20))
+    return ns.run(report.own_config(folder / "out" / "prepared", "calibrated", 20))
 
 
 def test_a_prepared_folder_with_a_reference(tiny_folder, tmp_path):
@@ -157,8 +165,54 @@ def test_a_mask_of_another_size_is_left_out_and_the_page_says_so(tmp_path):
 def test_an_unknown_method_and_one_without_a_network(tiny_folder, tmp_path, capsys):
     for name in ("magic", "staple_fusion"):
         text = message(capsys, "--data", tiny_folder, "--out", tmp_path / "out", "--method", name)
-        assert f"unknown method {name!r}" in text and "dominant" in text
+        assert f"unknown method {name!r}" in text and "calibrated" in text
     assert not (tmp_path / "out").exists()
+
+
+def settings(page):
+    return json.loads(page.with_name("settings.json").read_text("utf-8"))
+
+
+def test_anchor_and_flip_are_part_of_what_the_report_is(tmp_path, capsys):
+    examples.write_png(tmp_path / "mine", images=20)
+    mine = ("--data", tmp_path / "mine", "--steps", 4, "--out")
+    page = report.build(
+        tmp_path / "mine", tmp_path / "image", anchor="image", flip=False, steps=4, resamples=20
+    )
+    made = settings(page)
+    assert (made["method"], made["anchor"], made["flip"]) == ("calibrated_image", "image", False)
+    text = " ".join(read(page.read_text("utf-8")).text)
+    assert "assumes that objects end where the image changes most" in text
+    assert "The group as a whole stays where it is." not in text
+    assert "report of other flip" in message(capsys, *mine, tmp_path / "image", "--anchor", "image")
+    told = message(capsys, *mine, tmp_path / "image", "--no-flip")
+    assert "report of other method, anchor" in told
+    told = message(capsys, *mine, tmp_path / "other", "--anchor", "image", "--method", "trace")
+    assert "method trace does not: use calibrated" in told and not (tmp_path / "other").exists()
+    with pytest.raises(ValueError, match="unknown anchor 'truth'; allowed: annotators, image"):
+        report.anchored("calibrated", "truth")
+
+
+def test_the_help_says_what_the_image_anchor_assumes(capsys):
+    with pytest.raises(SystemExit):
+        report.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "assumes that objects end where the image changes most" in text and "--no-flip" in text
+
+
+def test_methods_bring_their_trace_weight_to_own_data(tiny_folder):
+    weights = {"trace": 0.1, "trace_printed": 0.7, "no_trace": 0.0, "calibrated": 0.0}
+    for method, weight in weights.items():
+        for cfg in (
+            report.own_config(tiny_folder, method, 10),
+            ns.ExperimentConfig.preset("own", method=method, dataset=str(tiny_folder)),
+        ):
+            assert cfg.trace_weight == weight, method
+            assert cfg.warm_up == "fixed" and cfg.warm_up_share == 0.5
+    printed, held = (report.own_config(tiny_folder, m, 10) for m in ("trace_printed", "trace"))
+    assert (printed.dominance_weight, held.dominance_weight) == (0.0, 5.0)
+    assert held.flip and not report.own_config(tiny_folder, "trace", 10, flip=False).flip
+    assert report.own_config(tiny_folder, "calibrated_image", 10).anchor == "image"
 
 
 def test_out_holds_something_else_or_another_report(tiny_folder, tmp_path, capsys):
@@ -172,6 +226,7 @@ def test_out_holds_something_else_or_another_report(tiny_folder, tmp_path, capsy
     (out / "report.html").write_text("x")
     text = message(capsys, "--data", tiny_folder, "--out", out)
     assert "report of other data, method, steps" in text and "give another --out" in text
+    assert "anchor" in text and "flip" in text
 
 
 def test_changed_masks_never_return_the_old_page(tmp_path, capsys):

@@ -16,8 +16,9 @@ from noisyseg.widgets.explorer import confusion_explorer
 @pytest.fixture(scope="module")
 def runs(tiny_folder):
     cfg = ns.ExperimentConfig.preset(
-        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=2, width=4, depth=2
-    )
+        "tiny", "smoke", "calibrated", 0, dataset=str(tiny_folder), width=4, depth=2, epochs=10,
+        batch_size=4, activation="prelu",
+    )  # fmt: skip
     return {"ours": ns.run(cfg), "majority": ns.run(cfg.replace(method="mode"))}
 
 
@@ -144,7 +145,7 @@ def test_carries_a_still_picture_and_asks_for_a_run(explorer, runs):
     with pytest.raises(ValueError, match="no run to explore"):
         confusion_explorer({})
     one = confusion_explorer(runs["ours"], image=1)
-    assert one.run.options == ("dominant",) and np.isfinite(one.reaction_ms[-1])
+    assert one.run.options == ("calibrated",) and np.isfinite(one.reaction_ms[-1])
 
 
 def test_other_figures_keep_their_backend(explorer):

@@ -10,8 +10,9 @@ from noisyseg.widgets.skills import annotator_panel
 @pytest.fixture(scope="module")
 def run(tiny_folder):
     cfg = ns.ExperimentConfig.preset(
-        "tiny", "smoke", "dominant", 0, dataset=str(tiny_folder), epochs=3, width=4, depth=2
-    )
+        "tiny", "smoke", "calibrated", 0, dataset=str(tiny_folder), width=4, depth=2, epochs=10,
+        batch_size=4, activation="prelu",
+    )  # fmt: skip
     return ns.run(cfg)
 
 

@@ -52,6 +52,25 @@ def test_it_trains_what_the_controls_say_and_equals_run(explorer):
     assert "Dice" in explorer.table.value and len(explorer.pictures.children) == 3
 
 
+@pytest.mark.parametrize("method", module.CHOICES)
+def test_choosing_a_method_brings_its_settings_along(method):
+    explorer = small_training()
+    assert explorer.config().method == "calibrated"
+    explorer.weight.value = 1.3
+    explorer.method.value = "clean" if method == "calibrated" else "calibrated"
+    explorer.method.value = method
+    own = ns.ExperimentConfig.preset("mnist", "smoke", method)
+    asked = explorer.config()
+    assert explorer.weight.value == asked.trace_weight == own.trace_weight
+    assert explorer.weight.disabled == (method not in module.WITH_WEIGHT)
+    for field in ("warm_up", "warm_up_share", "dominance_weight"):
+        assert getattr(asked, field) == getattr(own, field)
+    assert (f"λ = {own.trace_weight:g}" in explorer.status.value) == (
+        ns.METHODS[method].head != "none"
+    )
+    assert ("fixed for 50 %" in explorer.status.value) == (own.warm_up == "fixed")
+
+
 def test_the_same_settings_load_at_once(explorer, monkeypatch):
     press(explorer)
     monkeypatch.setattr(torch.Tensor, "backward", lambda *a: pytest.fail("it trains again"))
@@ -115,6 +134,15 @@ def test_the_light_says_what_the_monitor_sees(explorer):
     assert 'data-light="green"' in explorer.light.value
     explorer._watch(good | {"smallest_class": 0.0}, "trace")
     assert 'data-light="red"' in explorer.light.value and "vanished" in explorer.light.value
+    explorer._watch(good | {"unmarked": 0.6}, "trace")
+    assert (
+        'data-light="red"' in explorer.light.value and "half a label swap" in explorer.light.value
+    )
+    # Matrices that ignore the truth leave it undetermined only where it is learned through them.
+    explorer._watch(good | {"ignorant": 1.0}, "trace")
+    assert 'data-light="red"' in explorer.light.value
+    explorer._watch(good | {"ignorant": 1.0}, "calibrated")
+    assert 'data-light="green"' in explorer.light.value
     explorer.method.value = "mode"
     press(explorer)
     assert 'data-light="none"' in explorer.light.value

@@ -123,7 +123,7 @@ class PixelLandscape(Explorer):
         self.annotators = slider("annotators", setting.annotators, 1, 9, 1, whole=True)
         self.ones = slider("wrote class 1", setting.ones, 0, 9, 1, whole=True)
         self.weight = slider("trace weight λ", setting.trace_weight, 0, 2, 0.05)
-        self.dominance = slider("dominance weight", setting.dominance_weight, 0, 10, 0.5)
+        self.dominance = slider("hinge of Theorem 1", setting.dominance_weight, 0, 10, 0.5)
         self.belief = slider("start: p(class 1)", setting.belief, 0.05, 0.95, 0.05)
         self.diagonal = slider("start: diagonal of A", setting.diagonal, 0.5, 0.95, 0.05)
         self.picture = drawing(760)
@@ -173,7 +173,7 @@ def draw(setting: Setting, values: Float[ndarray, "belief trace"], path: Path) -
     left.legend(loc="upper right", fontsize=7, facecolor="#888888", labelcolor="white")
     parts = {"likelihood": path.likelihood, "λ · trace": path.trace_part}
     if setting.dominance_weight:
-        parts["dominance"] = path.dominance
+        parts["hinge"] = path.dominance
     for name, part in (parts | {"loss": path.loss}).items():
         style = {"color": "#222222", "linewidth": 2} if name == "loss" else {}
         right.plot(part, label=name, **style)
@@ -183,5 +183,5 @@ def draw(setting: Setting, values: Float[ndarray, "belief trace"], path: Path) -
 
 
 def pixel_landscape(setting: Setting = START) -> PixelLandscape:
-    """Trace weight, dominance and start by sliders; the descent ends at the vote or the swap."""
+    """λ, Theorem 1's hinge and start by sliders; the descent ends at the vote or the swap."""
     return PixelLandscape(setting)

@@ -23,8 +23,11 @@ from noisyseg.studies import ANNOTATOR_SETS
 from noisyseg.train import SwapWarning, TrainingStopped, run
 from noisyseg.widgets.parts import Explorer, Picture, drawing, drawn, dropdown, row, slider
 
-CHOICES = ("dominant", "trace", "no_trace", "global_cm", "mode", "mean", "staple", "clean")
-WITH_WEIGHT = ("dominant", "trace", "global_cm")
+CHOICES = (
+    "calibrated", "trace", "trace_printed", "no_trace", "global_cm", "mode", "mean", "staple",
+    "clean",
+)  # fmt: skip
+WITH_WEIGHT = ("calibrated", "trace", "trace_printed", "global_cm")
 SHOWN = 5  # finished runs whose digit is shown beside input and truth
 LIGHTS = {
     "off": ("#bbbbbb", "no training yet"),
@@ -60,9 +63,25 @@ class SmallTraining(Explorer):
         )  # fmt: skip
         self.start.on_click(self.train)
         self.end.on_click(self.stop)
+        self.method.observe(self.choose, names="value")
+        self.choose()
         self._shine("off")
         self.curve.value = drawn(self.still())
         self.say("nothing is trained before you press Train")
+
+    def choose(self, *_: Any) -> None:
+        """Bring along what the chosen method sets: λ on its slider, the rest in words."""
+        cfg = ExperimentConfig.preset("playground", "smoke", self.method.value, dataset="mnist")
+        self.weight.value = cfg.trace_weight
+        self.weight.disabled = cfg.method not in WITH_WEIGHT
+        parts = [METHODS[cfg.method].title]
+        if self._has_matrices(cfg):
+            parts.append(f"λ = {cfg.trace_weight:g}")
+        if cfg.warm_up == "fixed":
+            parts.append(f"matrices fixed for {100 * cfg.warm_up_share:.0f} % of the epochs")
+        if cfg.dominance_weight:
+            parts.append(f"hinge of Theorem 1 with weight {cfg.dominance_weight:g}")
+        self.say(", ".join(parts))
 
     def config(self) -> ExperimentConfig:
         """What the controls ask for; the trace weight where the method has one."""
@@ -121,7 +140,8 @@ class SmallTraining(Explorer):
         return METHODS[cfg.method].head in ("pixel", "global", "low_rank")
 
     def _watch(self, epoch: dict[str, float], method: str) -> None:
-        message = diagnostics.warning(epoch, needs_matrices=method != "dominant")
+        coupled = METHODS[method].loss != "calibrated"
+        message = diagnostics.warning(epoch, needs_matrices=coupled)
         self._shine("red" if message else "green", message or "")
 
     def _shine(self, state: str, text: str = "") -> None:
