@@ -328,6 +328,54 @@ def ahead(
     return pd.DataFrame(rows).fillna("")
 
 
+GLANCE = ("clean", "mode", "separate", "staple", "trace_printed", "trace", "calibrated")
+GLANCE_DATA = {
+    "mnist": "MNIST",
+    "ms": "MS lesions",
+    "brats": "BraTS, slices with a core",
+    "lidc": "LIDC",
+    "people_crowd": "cells, five crowd workers",
+    "people_persons": "cells, four students",
+}
+
+
+def at_a_glance() -> str:
+    """The README's table in Markdown: Dice in % of seven methods, all labels / one an image.
+
+    Means over the seeds of the best committed profile. On BraTS over the slices that hold a core,
+    which older rows do not have: theirs come from `brats_averages.csv`.
+    """
+    tables = {name: source_data(name) for name in ("mnist", "ms", "brats", "lidc", "people")}
+    cells: dict[str, list[str]] = {m: [] for m in GLANCE}
+    for dataset in GLANCE_DATA:
+        data = tables[dataset.split("_")[0]]
+        data = data[data.dataset == dataset]
+        for method in GLANCE:
+            rows = data[data.method == method]
+            shown = [_glance(rows[rows.labelling == kind]) for kind in ("dense", "one")]
+            cells[method].append(" / ".join(shown).removesuffix(" / –"))
+    head = ["", *GLANCE_DATA.values()]
+    rows = [[METHODS[m].title, *cells[m]] for m in GLANCE]
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _glance(rows: pd.DataFrame) -> str:
+    """Mean Dice in % of the rows of one method; a dash where there are none."""
+    if not len(rows):
+        return "–"
+    found = reported(rows, "dice").value
+    if rows.dataset.iloc[0] == "brats":
+        found = select(rows, "dice_present", TARGET["brats"]).value
+        if not len(found):
+            older = pd.read_csv(figures_root() / "brats_averages.csv")
+            older = older[older.network.str.startswith("average") == (older.method == "separate")]
+            key = ["labelling", "method"]
+            found = older.set_index(key).dice_present.get(tuple(rows[key].iloc[0]), pd.Series())
+            found = pd.Series(found)
+    return f"{100 * found.mean():.1f}" if len(found) else "–"
+
+
 def mean_and_range(values: pd.Series) -> str:
     """Mean (smallest–largest), of one value alone the value, of none nothing."""
     spread = f" ({values.min():.1f}–{values.max():.1f})" if len(values) > 1 else ""

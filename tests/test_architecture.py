@@ -208,11 +208,6 @@ def test_what_is_public_is_typed(path):
         assert function.returns is not None or function.name == "__init__", function.name
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_no_file_is_longer_than_a_room(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 300, "it tells of a missing room"
-
-
 def test_functions_are_short():
     lengths = {
         f"{path.stem}.{f.name}": f.end_lineno - f.lineno + 1
