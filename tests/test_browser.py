@@ -173,8 +173,8 @@ def test_voila_shows_the_same_explorers(place, browser, pictures, measured):
     book = new_notebook(cells=[
         new_code_cell("from noisyseg import widgets\nwidgets.annotator_studio()"),
         new_code_cell(
-            "import noisyseg as ns\ncfg = ns.ExperimentConfig.preset('mnist', 'smoke', 'calibrated',"
-            " 0, epochs=1, n_train=64)\nwidgets.confusion_explorer(ns.run(cfg))"
+            "import noisyseg as ns\ncfg = ns.ExperimentConfig.preset('mnist', 'smoke', "
+            "'calibrated', 0, epochs=1, n_train=64)\nwidgets.confusion_explorer(ns.run(cfg))"
         ),
     ])  # fmt: skip
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}

@@ -58,7 +58,12 @@ def test_png_with_an_annotator_of_a_third_is_the_stored_one():
     """The third kind is the notebook's own example, executed by nbval in `make test`."""
     stored = BOOK.read_text("utf-8")
     assert "'anna': 600, 'ben': 600, 'cleo': 200" in stored
-    assert "anna: draws foreground" in stored and "cleo: no clear bias found" in stored
+    said = {
+        name: next(s for s in stored.split("\n") if f"{name}: " in s) for name in ("anna", "ben")
+    }
+    assert "px (" in said["anna"] and "wider than the others" in said["anna"]
+    assert "narrower than the others" in said["ben"]
+    assert "cleo: draws as wide as the others" in stored
 
 
 WRITERS = {
