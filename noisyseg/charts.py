@@ -101,6 +101,8 @@ def against(
                 (line,) = axis.plot(np.searchsorted(ticks, mean.index), scale * mean, color=colour)
                 axis.plot(at, scale * part.value, "o", color=colour, ms=3, alpha=0.55)
             drawn.setdefault(label, line)
+        if rows.empty:
+            _say_empty(axis)
         axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=7)
         axis.set(title=title, xlabel=xlabel)
         axis.grid(axis="y", color="#eeeeee")
@@ -328,10 +330,14 @@ def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float])
             axis.plot(np.searchsorted(ticks, line[x].astype(float)), line.value, **dots)
             axis.plot(np.searchsorted(ticks, mean.index), mean, color=OTHERS[k], ls=dashes)
     if part.empty:
-        axis.text(0.5, 0.5, "no run yet", color="#999999", ha="center", transform=axis.transAxes)
+        _say_empty(axis)
     axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=6)
     axis.set(xlabel=label, xlim=(-0.5, max(len(ticks), 1) - 0.5))
     axis.grid(axis="y", color="#eeeeee")
+
+
+def _say_empty(axis: Any) -> None:
+    axis.text(0.5, 0.5, "no run yet", color="#999999", ha="center", transform=axis.transAxes)
 
 
 def _overall(data: pd.DataFrame) -> pd.DataFrame:
@@ -360,7 +366,7 @@ def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
     """Mean Dice of each head of `ablation_confusion` over the time that a step of it takes.
 
     Both tables with the columns `task` and `model`. Methods without a head are level lines; heads
-    without a run or without a cost are not drawn.
+    without a run or without a cost are not drawn. Areas of dots go with the parameters.
     """
     dice = data[data.metric == "dice"].groupby(["task", "method", "model"]).value.mean()
     rows = dice.reset_index().merge(cost, "left", ["task", "model"])
@@ -375,12 +381,18 @@ def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
             if (part["model"] == "none").all():
                 drawn[label] = axis.axhline(100 * part.value.mean(), color=colour, ls="--", lw=1.2)
                 continue
-            drawn[label] = axis.scatter(part.step_ratio, 100 * part.value, color=colour, alpha=0.6,
-                                        s=20 + part.parameters / 20)  # fmt: skip
+            drawn[label] = Line2D([], [], color=colour, marker="o", ls="")
+            axis.scatter(part.step_ratio, 100 * part.value, color=colour, alpha=0.6,
+                         s=20 + part.parameters / 20)  # fmt: skip
             for _, row in part.dropna(subset="step_ratio").iterrows():
                 axis.annotate(row.model, (row.step_ratio, 100 * row.value), xytext=(5, 4),
                               textcoords="offset points", fontsize=7)  # fmt: skip
         axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
         axis.margins(0.25)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+        axis.set_xlim(0.9, max(1.5 * cost[cost.task == task].step_ratio.max(), 2))
+        if rows[rows.task == task].step_ratio.isna().all():
+            _say_empty(axis)
     axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -45,6 +45,11 @@ def test_a_method_without_the_column_is_a_level_line(data):
     assert list(level.get_ydata()) == pytest.approx([91, 91])
 
 
+def test_a_panel_without_a_run_says_so(data):
+    full, empty = charts.against({"one": data, "two": data[:0]}, "trace_weight", "λ").axes
+    assert [t.get_text() for t in empty.texts] == ["no run yet"] and not full.texts
+
+
 def test_lost_seeds_are_counted(data):
     counted = charts.lost_seeds(data, ["method"], "trace_weight")
     assert counted.loc["trace", 0.7] == "2 of 2" and counted.loc["trace", 0.0] == "0 of 2"
