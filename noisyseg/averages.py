@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from noisyseg import metrics, models, recipes, tables
 from noisyseg.data import SegmentationDataset, load_dataset
-from noisyseg.paths import figures_root
 from noisyseg.results import Run
 
 COLUMNS = "labelling method averaged_over network dice dice_present left_empty".split()
@@ -48,37 +47,6 @@ def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
             probs[f"average of {len(probs)}"] = torch.stack([*probs.values()]).mean(0)
         rows += [(*group, name, *_scores(p, test)) for name, p in probs.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def of_class(data: pd.DataFrame) -> pd.DataFrame:
-    """Dice over all test images and over those that hold the class of the paper: a row a run.
-
-    Columns: labelling, method, seed, dice, dice_present, left_empty, source. `data` is the
-    exported table of one data set. Its older rows have no `dice_present`: those come, whole, from
-    `figures/<data set>_averages.csv`, written from the networks by `alone_and_averaged`, if it
-    has them. Only that file knows `left_empty`; in rows of the table it is NaN.
-    """
-    dice, present = (
-        tables.reported(data, metric).set_index(["labelling", "method", "seed"]).value
-        for metric in ("dice", "dice_present")
-    )
-    found = pd.DataFrame({"dice": dice, "dice_present": present}).dropna().reset_index()
-    found = found.assign(left_empty=float("nan"), source="exported table")
-    path = figures_root() / f"{data.dataset.iloc[0]}_averages.csv"
-    if not path.exists():
-        return found
-    runs = _runs(pd.read_csv(path)).assign(source=path.name)
-    runs = runs[runs.data.str.endswith(data.profile.iloc[0])]
-    both = pd.concat([found, runs[[*found]]], ignore_index=True)
-    return both.drop_duplicates(["labelling", "method", "seed"], ignore_index=True)
-
-
-def _runs(networks: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `alone_and_averaged` that are a run's own result, with its `seed`."""
-    averaged = networks.averaged_over.str.extract(r"annotators, seed (\d+)", expand=False)
-    averaged = averaged.where(networks.network.str.startswith("average"))
-    seed = averaged.fillna(networks.network.str.extract(r"^seed (\d+)$", expand=False))
-    return networks.assign(seed=seed).dropna(subset="seed").astype({"seed": int})
 
 
 @torch.no_grad()

@@ -1,16 +1,11 @@
 """Ours: annotators calibrated against each other, then the paper's model on calibrated labels.
 
-1. *Boundary offset.* The image says at which level of an annotator's outlines it changes most:
-   +1.2 for somebody who draws 1.2 pixels outside the image's edges. It is a statistic of the
-   annotator, not of the image, so one label an image is enough, and no truth is needed.
-2. *Calibrated labels.* What sets an annotator apart from the others is taken back by moving
-   every outline; what all have in common stays. That objects end where the image changes most is
-   an assumption which real images break, so the user has to ask for it (`anchor="image"`).
-3. *The loss.* The truth is learned from the calibrated labels by the paper's own coupled model
-   (arXiv 2007.15963, Eq. 4, with Theorem 1's assumption held), in which annotators count by how
-   sharply they follow edges. A second head of matrices explains the labels as they were written.
-
-Notebooks 01 and 03 show the first two steps, notebook 30 how the third was chosen.
+The image says at which level of an annotator's outlines it changes most: their boundary offset.
+Every outline is moved by what sets its annotator apart from the others, and who follows edges
+sharply counts more. What all annotators have in common stays, because real images break the
+assumption that objects end at edges; `anchor="image"` makes it. Notebooks 01 and 03 show this;
+notebook 30 how the loss on these labels (arXiv 2007.15963, Eq. 4, with Theorem 1 held) was
+chosen. Knows arrays, images and labels; no truth, network or path.
 """
 
 from collections.abc import Sequence

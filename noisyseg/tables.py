@@ -328,6 +328,36 @@ def ahead(
     return pd.DataFrame(rows).fillna("")
 
 
+def of_class(data: pd.DataFrame) -> pd.DataFrame:
+    """Dice over all test images and over those that hold the class of the paper: a row a run.
+
+    Columns: labelling, method, seed, dice, dice_present, left_empty, source. `data` is the
+    exported table of one data set. Its older rows have no `dice_present`: those come, whole, from
+    `figures/<data set>_averages.csv` (`averages.alone_and_averaged`), if it has them. Only that file knows `left_empty`; in rows of the table it is NaN.
+    """
+    dice, present = (
+        reported(data, metric).set_index(["labelling", "method", "seed"]).value
+        for metric in ("dice", "dice_present")
+    )
+    found = pd.DataFrame({"dice": dice, "dice_present": present}).dropna().reset_index()
+    found = found.assign(left_empty=float("nan"), source="exported table")
+    path = figures_root() / f"{data.dataset.iloc[0]}_averages.csv"
+    if not path.exists():
+        return found
+    runs = _single_runs(pd.read_csv(path)).assign(source=path.name)
+    runs = runs[runs.data.str.endswith(data.profile.iloc[0])]
+    both = pd.concat([found, runs[[*found]]], ignore_index=True)
+    return both.drop_duplicates(["labelling", "method", "seed"], ignore_index=True)
+
+
+def _single_runs(networks: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `alone_and_averaged` that are a run's own result, with its `seed`."""
+    averaged = networks.averaged_over.str.extract(r"annotators, seed (\d+)", expand=False)
+    averaged = averaged.where(networks.network.str.startswith("average"))
+    seed = averaged.fillna(networks.network.str.extract(r"^seed (\d+)$", expand=False))
+    return networks.assign(seed=seed).dropna(subset="seed").astype({"seed": int})
+
+
 GLANCE = ("clean", "mode", "separate", "staple", "trace_printed", "trace", "calibrated")
 GLANCE_DATA = {
     "mnist": "MNIST",
@@ -364,15 +394,8 @@ def _glance(rows: pd.DataFrame) -> str:
     """Mean Dice in % of the rows of one method; a dash where there are none."""
     if not len(rows):
         return "–"
-    found = reported(rows, "dice").value
-    if rows.dataset.iloc[0] == "brats":
-        found = select(rows, "dice_present", TARGET["brats"]).value
-        if not len(found):
-            older = pd.read_csv(figures_root() / "brats_averages.csv")
-            older = older[older.network.str.startswith("average") == (older.method == "separate")]
-            key = ["labelling", "method"]
-            found = older.set_index(key).dice_present.get(tuple(rows[key].iloc[0]), pd.Series())
-            found = pd.Series(found)
+    found = of_class(rows).dice_present if rows.dataset.iloc[0] == "brats" else None
+    found = reported(rows, "dice").value if found is None else found
     return f"{100 * found.mean():.1f}" if len(found) else "–"
 
 
