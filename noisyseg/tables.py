@@ -333,7 +333,8 @@ def of_class(data: pd.DataFrame) -> pd.DataFrame:
 
     Columns: labelling, method, seed, dice, dice_present, left_empty, source. `data` is the
     exported table of one data set. Its older rows have no `dice_present`: those come, whole, from
-    `figures/<data set>_averages.csv` (`averages.alone_and_averaged`), if it has them. Only that file knows `left_empty`; in rows of the table it is NaN.
+    `figures/<data set>_averages.csv`, written by `averages.alone_and_averaged`, if it has them.
+    Only that file knows `left_empty`; in rows of the table it is NaN.
     """
     dice, present = (
         reported(data, metric).set_index(["labelling", "method", "seed"]).value
@@ -394,8 +395,11 @@ def _glance(rows: pd.DataFrame) -> str:
     """Mean Dice in % of the rows of one method; a dash where there are none."""
     if not len(rows):
         return "–"
-    found = of_class(rows).dice_present if rows.dataset.iloc[0] == "brats" else None
-    found = reported(rows, "dice").value if found is None else found
+    found = reported(rows, "dice").value
+    if rows.dataset.iloc[0] == "brats":
+        runs = of_class(rows)
+        own = (runs.method == rows.method.iloc[0]) & (runs.labelling == rows.labelling.iloc[0])
+        found = runs[own].dice_present
     return f"{100 * found.mean():.1f}" if len(found) else "–"
 
 
