@@ -661,7 +661,7 @@ def test_training_has_no_truth(labelling, tmp_path):
 def test_items_are_the_contracts(folder):
     train = ns.load_dataset(folder).split("train")
     target = np.random.default_rng(0).random((5, 2, 6, 5))
-    view = train.training_view(target)
+    view = train.training_view(target=target)
     item = view[3]
     assert len(view) == 5 and set(item) == {"image", "labels", "index", "target"}
     torch.testing.assert_close(item["image"], torch.tensor(train.images[3]))
@@ -672,7 +672,7 @@ def test_items_are_the_contracts(folder):
     with pytest.raises(IndexError):
         view[5]
     with pytest.raises(ValueError, match=r"target has shape \(4, 2, 6, 5\); toy needs \(5, "):
-        train.training_view(target[:4])
+        train.training_view(target=target[:4])
 
 
 @pytest.mark.parametrize("space", [(6, 5), (3, 6, 5)])
