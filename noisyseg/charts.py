@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from noisyseg.config import PAPER
 from noisyseg.plotting import METHOD_STYLE, TITLES, method_order
 
 OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
@@ -55,7 +56,7 @@ LADDER: dict[str, Step] = {
 }
 LADDER_METRICS = {"dice": ("foreground Dice (%)", 100), "cm_rmse": ("CM error (RMSE)", 1)}
 PLATEAU_PANELS = {"mnist": "MNIST, main table", "ms": "MS", "brats": "BraTS", "lidc": "LIDC"}
-PRINTED_WEIGHTS = {"mnist": 0.7, "ms": 0.7, "brats": 1.5, "lidc": 0.9}  # λ of `trace_printed`
+PRINTED_WEIGHTS = {name: values["trace_weight"] for name, values in PAPER.items()}
 SHORT = "MNIST, short runs"  # of `ablation_trace`, of fewer epochs
 # What lies across: its name, its label, and which values of the other setting are which line.
 PLATEAU_VIEWS: tuple[tuple[str, str, str, dict[float, str]], ...] = (

@@ -27,7 +27,7 @@ LEVELS = [
     "data results scorecard studies charts prob_unet predict calibrated overlays biases",  # L1
     "portraits",
     "recipes tables",
-    "train claims averages",  # L2
+    "train claims averages standings",  # L2
     "sweeps annotators verdicts",
     "chapters",
     "widgets report",  # L3
@@ -43,6 +43,7 @@ NOT_IN_LIBRARY = {
 DRAWS = {
     "results",
     "tables",
+    "standings",
     "verdicts",
     "plotting",
     "charts",

@@ -9,7 +9,7 @@ import torch
 import noisyseg as ns
 from noisyseg import recipes, results, tables
 from noisyseg.averages import alone_and_averaged
-from noisyseg.tables import of_class
+from noisyseg.standings import of_class
 
 
 def trained(folder, method, **overrides):

@@ -1,5 +1,6 @@
 """Calibration against literal loops, scikit-image's morphology and annotators of known width."""
 
+import doctest
 import itertools
 import math
 
@@ -279,3 +280,8 @@ def test_a_constant_image_has_no_edges():
     _, truth = blobs(n=2)
     found = calibrated.calibrate(np.ones((2, 1, 32, 32)), truth[:, None], 2)
     assert np.isfinite(found.profile).all() and not found.sharpness.any()
+
+
+def test_the_examples_are_true():
+    done = doctest.testmod(calibrated)
+    assert done.attempted >= 6 and done.failed == 0

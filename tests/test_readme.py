@@ -2,7 +2,7 @@
 
 import re
 
-from noisyseg import tables
+from noisyseg import standings
 
 
 def readme(root):
@@ -11,7 +11,7 @@ def readme(root):
 
 def test_its_results_are_those_of_the_committed_tables(root):
     shown = readme(root).split("<!-- results -->\n")[1].split("<!-- /results -->")[0]
-    assert shown == tables.at_a_glance()
+    assert shown == standings.at_a_glance()
 
 
 def test_its_links_lead_somewhere(root):
