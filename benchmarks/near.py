@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
-from noisyseg import calibrated, load_dataset, recipes
+from noisyseg import build, calibrated, load_dataset
 from noisyseg.config import ExperimentConfig
 
 DATASETS = ("mnist", "ms", "brats", "lidc", "people_crowd", "people_persons")
@@ -49,7 +49,7 @@ def agreement_after(sums, labels, near) -> Mapping[str, float]:
 def measure(name):
     """The rows of one data set."""
     cfg = ExperimentConfig.preset(name, "reduced", "mode")
-    splits = recipes.load_splits(cfg, load_dataset(name))
+    splits = build.load_splits(cfg, load_dataset(name))
     images, labels = splits.train.read_images()[:TRAIN], splits.train.read_labels()[:TRAIN]
     n_classes, validation = splits.train.n_classes, splits.val.read_labels()[:VALIDATION]
     parts = (calibrated.contrast_sums(i, y, n_classes) for i, y in zip(images, labels, strict=True))

@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 
 import noisyseg as ns
-from noisyseg import losses, models, recipes
+from noisyseg import build, losses, models
 
 BATCH, SIZE, ANNOTATORS, WIDTH, ROUNDS = 32, 28, 5, 12, 15
 IMAGES, SIDE = 100, 128
@@ -61,7 +61,7 @@ def calibrated(n_classes):
     """`problem` of the calibrated method in its second, costlier phase: two heads and the hinge."""
     cfg = ns.ExperimentConfig.preset("mnist", "reduced", "calibrated", width=WIDTH)
     shape = {"channels": 1, "classes": range(n_classes), "annotators": range(ANNOTATORS), "dims": 2}
-    model, loss_of = recipes.build_model(cfg, shape), recipes.objective(cfg)
+    model, loss_of = build.build_model(cfg, shape), build.objective(cfg)
     image, labels = batch(n_classes)
     given = {"labels": labels, "calibrated": labels, "weight": torch.ones(BATCH, ANNOTATORS)}
     return model, lambda: loss_of(model(image), given, cfg.epochs)

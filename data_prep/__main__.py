@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_prep import brats, coloured, lidc_contours, mnist, ms_lesions, people, standins
-from noisyseg.paths import data_root
+from noisyseg.storage import data_root
 
 # Coarse, so that all of it takes a minute or two: the readers' defaults are the paper's.
 MS = ms_lesions.Options(spacing=1.5, crop=(96, 112), min_pixels=3, every=2)

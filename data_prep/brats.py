@@ -18,7 +18,7 @@ import numpy as np
 from data_prep import inputs, volumes
 from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
 from data_prep.walk import walk
-from noisyseg.paths import data_root
+from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 CLASSES = ("background", "necrotic core", "oedema", "enhancing tumour")

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy import ndarray
 from tqdm.auto import tqdm
 
-from noisyseg.data import load_dataset, write_prepared
+from noisyseg.data.dataset import load_dataset
+from noisyseg.data.folder import write_prepared
 
 ARRAYS = ("images", "labels", "truth")
 

@@ -17,9 +17,10 @@ from numpy import ndarray
 from scipy import ndimage
 
 from data_prep import mnist
-from noisyseg.data import load_dataset, write_prepared
-from noisyseg.paths import data_root
+from noisyseg.data.dataset import load_dataset
+from noisyseg.data.folder import write_prepared
 from noisyseg.simulate import class_swap, generator, simulate_labels
+from noisyseg.storage import data_root
 
 Masks = Int8[ndarray, "image height width"]
 Pictures = UInt8[ndarray, "image rgb height width"]

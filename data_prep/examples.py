@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_prep.lidc_contours import Settings, middle_slices, pictures_of
 from data_prep.lidc_database import read_embedded
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 from noisyseg.simulate import simulate_labels
 
 # What each annotator of the digits does, so that the report's sentences can be checked.

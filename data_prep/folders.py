@@ -23,9 +23,9 @@ from data_prep.survey import (
     common_spacing,
     survey,
 )
-from noisyseg.checks import ORIGINS
-from noisyseg.data import load_dataset
-from noisyseg.subsets import split_by_case
+from noisyseg.data.checks import ORIGINS
+from noisyseg.data.dataset import load_dataset
+from noisyseg.data.views import split_by_case
 
 PREP_VERSION = 1
 

@@ -28,7 +28,7 @@ from data_prep.lidc_pickle import cases_of, read_case, read_pickles
 from data_prep.lidc_render import windowed
 from data_prep.lidc_scans import Stack, find, read_slice
 from data_prep.lidc_xml import by_series
-from noisyseg.paths import data_root
+from noisyseg.storage import data_root
 
 AIR_HU = -1000.0  # what a crop shows beyond the scan
 PREP_VERSION = 2

@@ -26,8 +26,9 @@ from data_prep.lidc_database import FAMILIES, FILE, HERE, SIZE, Readers, embed, 
 from data_prep.lidc_masks import READERS
 from data_prep.lidc_render import Look, depth_of, render, windowed
 from noisyseg import fusion
-from noisyseg.data import load_dataset, write_prepared
-from noisyseg.paths import data_root
+from noisyseg.data.dataset import load_dataset
+from noisyseg.data.folder import write_prepared
+from noisyseg.storage import data_root
 
 Masks = Bool[ndarray, "slice reader height width"]
 Mask = Bool[ndarray, "slice height width"]

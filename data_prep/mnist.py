@@ -20,9 +20,10 @@ import numpy as np
 from jaxtyping import Bool, Float16, Int8, UInt8
 from numpy import ndarray
 
-from noisyseg.data import load_dataset, write_prepared
-from noisyseg.paths import data_root
+from noisyseg.data.dataset import load_dataset
+from noisyseg.data.folder import write_prepared
 from noisyseg.simulate import simulate_labels
+from noisyseg.storage import data_root
 
 Digits = UInt8[ndarray, "image height width"]
 

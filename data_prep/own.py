@@ -24,9 +24,10 @@ from data_prep.pictures import read_image
 from data_prep.plans import Plan, plan_folders
 from data_prep.slicing import normalised
 from data_prep.survey import Entry
-from noisyseg.overlays import CLASS_COLOURS
+from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.predict import VolumePrediction, predict_volume
-from noisyseg.results import Run, replacing
+from noisyseg.runs import Run
+from noisyseg.storage import replacing
 
 LAYOUT = (
     "expected images/ (or images_t1/, images_t2/ for channels) and beside it one folder of masks "

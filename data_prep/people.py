@@ -13,8 +13,8 @@ from typing import NamedTuple
 from data_prep.folders import Result, prepare
 from data_prep.plans import plan_folders
 from data_prep.slicing import agreement
-from noisyseg.data import load_dataset
-from noisyseg.paths import data_root, project_root
+from noisyseg.data.dataset import load_dataset
+from noisyseg.storage import data_root, project_root
 
 LICENCE = (
     "BU-BIL, copyright (c) 2014 Boston University: redistribution and use are permitted with its "

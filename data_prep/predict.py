@@ -21,9 +21,9 @@ from data_prep import inputs, volumes
 from data_prep.inputs import Input
 from data_prep.pictures import to_space
 from data_prep.slicing import normalised
+from noisyseg.build import build_model
 from noisyseg.predict import VolumePrediction, predict_volume
-from noisyseg.recipes import build_model
-from noisyseg.results import Run, is_done, read_config
+from noisyseg.runs import Run, is_done, read_config
 
 NO_VOLUMES = {
     "lidc": "crops about nodules, from DICOM or outlines",

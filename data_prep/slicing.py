@@ -15,7 +15,7 @@ from numpy import ndarray
 from data_prep.cases import Slices, Unusable
 from data_prep.matching import few
 from data_prep.survey import NOT_LABELLED, TRUTH, Entry, load
-from noisyseg.data import SegmentationDataset
+from noisyseg.data.dataset import SegmentationDataset
 
 NORMALISE = ("zscore", "minmax", "none")
 SLICES = ("all", "labelled", "none")

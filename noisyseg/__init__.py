@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from noisyseg.calibrated import calibrated_vote as calibrated_vote
     from noisyseg.config import SEEDS as SEEDS
     from noisyseg.config import ExperimentConfig as ExperimentConfig
-    from noisyseg.data import load_dataset as load_dataset
-    from noisyseg.data import write_prepared as write_prepared
+    from noisyseg.data.dataset import load_dataset as load_dataset
+    from noisyseg.data.folder import write_prepared as write_prepared
     from noisyseg.losses import disentangling_loss as disentangling_loss
     from noisyseg.methods import METHODS as METHODS
+    from noisyseg.paper.plan import table_configs as table_configs
     from noisyseg.predict import predict_volume as predict_volume
     from noisyseg.sweeps import sweep as sweep
-    from noisyseg.sweeps import table_configs as table_configs
     from noisyseg.train import run as run
 
 # Loaded on first use, so that a figure notebook which needs only tables imports no torch.
@@ -30,13 +30,13 @@ _HOMES = {
     "ExperimentConfig": "config",
     "SEEDS": "config",
     "METHODS": "methods",
-    "load_dataset": "data",
-    "write_prepared": "data",
+    "load_dataset": "data.dataset",
+    "write_prepared": "data.folder",
     "disentangling_loss": "losses",
     "predict_volume": "predict",
     "run": "train",
     "sweep": "sweeps",
-    "table_configs": "sweeps",
+    "table_configs": "paper.plan",
 }
 __all__ = list(_HOMES)
 

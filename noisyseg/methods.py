@@ -1,7 +1,7 @@
 """METHODS: one entry for every row of every table. Pure data, no computation.
 
 A method says where its training target comes from, which confusion head sits on the
-network and which loss compares the two. `recipes` turns an entry into objects; `config`
+network and which loss compares the two. `build` turns an entry into objects; `config`
 merges its `settings`. Definitions: paper section 4 and its tables (arXiv 2007.15963).
 """
 

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,25 +19,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from noisyseg import diagnostics, recipes, results
+from noisyseg import build, diagnostics, runs, storage
 from noisyseg.config import ExperimentConfig
-from noisyseg.data import SegmentationDataset, load_dataset
+from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.data.views import TrainingView, collate
+from noisyseg.evaluate import EVALUATION_BATCH, evaluate, evaluate_fusion
 from noisyseg.methods import METHODS
-from noisyseg.scorecard import Scorecard
-from noisyseg.subsets import TrainingView, collate
 
-EVALUATION_BATCH = 250
-EXHIBITS = 8
 Batches = DataLoader[dict[str, Tensor]]
 OnEpoch = Callable[[dict[str, float]], bool | None]
-
-
-class Evaluation(NamedTuple):
-    """Rows of metrics.csv, the exhibits, and one row an image (images.csv)."""
-
-    rows: list[dict[str, Any]]
-    exhibits: dict[str, np.ndarray]
-    images: pd.DataFrame
 
 
 class TrainingStopped(Exception):
@@ -48,46 +38,44 @@ class SwapWarning(UserWarning):
     """Training ended outside the dominant set, as far as one can see without the truth."""
 
 
-def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None) -> results.Run:
+def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None) -> runs.Run:
     """Load, resume, or train and evaluate the run that `cfg` defines.
 
     `on_epoch(row)` is called after each epoch with its history row; returning True stops
     (raises TrainingStopped). Two processes may ask for the same run: one waits.
     """
     dataset = load_dataset(cfg.dataset)
-    folder = results.run_folder(cfg, dataset.fingerprint)
-    if not results.is_done(folder):
-        with results.claimed(folder):
-            if not results.is_done(folder):
+    folder = runs.run_folder(cfg, dataset.fingerprint)
+    if not runs.is_done(folder):
+        with runs.claimed(folder):
+            if not runs.is_done(folder):
                 _make(cfg, dataset, folder, on_epoch)
-    return results.Run(cfg, folder, recipes.build_model)
+    return runs.Run(cfg, folder, build.build_model)
 
 
 def _make(
     cfg: ExperimentConfig, dataset: SegmentationDataset, folder: Path, on_epoch: OnEpoch | None
 ) -> None:
     started = time.perf_counter()
-    results.write_config(folder, cfg)
-    splits = recipes.load_splits(cfg, dataset)
-    shape = recipes.model_shape(splits.train)
+    runs.write_config(folder, cfg)
+    splits = build.load_splits(cfg, dataset)
+    shape = build.model_shape(splits.train)
     if METHODS[cfg.method].loss == "none":
         scored = evaluate_fusion(cfg, splits.test)
         history, device = pd.DataFrame({"epoch": []}), torch.device("cpu")
     else:
         known = METHODS[cfg.method].head == "known"
-        model = recipes.build_model(
-            cfg, shape, recipes.known_matrices(splits.train) if known else None
-        )
-        train = recipes.training_view(cfg, splits.train)
-        val = recipes.validation_view(cfg, splits.val)
+        model = build.build_model(cfg, shape, build.known_matrices(splits.train) if known else None)
+        train = build.training_view(cfg, splits.train)
+        val = build.validation_view(cfg, splits.val)
         history, device = fit(model, train, val, cfg, folder / "checkpoint.pt", on_epoch)
         scored = evaluate(model, splits.test)
-        with results.replacing(folder / "model.pt") as part:
+        with storage.replacing(folder / "model.pt") as part:
             torch.save({k: v.cpu() for k, v in model.state_dict().items()}, part)
-    results.write_csv(folder / "history.csv", history)
+    storage.write_csv(folder / "history.csv", history)
     provenance = _provenance(dataset, shape, str(device), time.perf_counter() - started)
-    results.write_json(folder / "provenance.json", provenance)
-    results.finish(folder, *scored)
+    storage.write_json(folder / "provenance.json", provenance)
+    runs.finish(folder, *scored)
 
 
 def _provenance(
@@ -149,7 +137,7 @@ def fit(
         schedule.load_state_dict(state["schedule"])
         history = state["history"]
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
-    loss = recipes.objective(cfg)
+    loss = build.objective(cfg)
     for epoch in tqdm(
         range(len(history), cfg.epochs), disable=None if cfg.progress else True, leave=False
     ):
@@ -190,7 +178,7 @@ def _save_checkpoint(
         "schedule": schedule.state_dict(),
         "history": history,
     }
-    with results.replacing(path) as part:
+    with storage.replacing(path) as part:
         torch.save(state, part)
 
 
@@ -200,7 +188,7 @@ def _train_epoch(
     optimiser: Any,
     schedule: Any,
     batches: Any,
-    loss_of: recipes.Objective,
+    loss_of: build.Objective,
     cfg: ExperimentConfig,
     epoch: int,
 ) -> dict[str, float]:
@@ -239,63 +227,9 @@ def _validate(model: nn.Module, batches: Any) -> dict[str, float]:
     seen = 0
     for batch in batches:
         out, n = model(batch["image"]), len(batch["image"])
-        row = {"val_loss": float(recipes.validation_loss(out, batch))}
+        row = {"val_loss": float(build.validation_loss(out, batch))}
         if out.confusion is not None:
             row |= diagnostics.watch(out.confusion, out.logits.softmax(1))
         sums = {name: sums.get(name, 0.0) + value * n for name, value in row.items()}
         seen += n
     return {name: total / seen for name, total in sums.items()}
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
-    """Every metric of `METRICS` that applies, on all test images, and the exhibits.
-
-    The model is scored on the device it is on; labels and truth are read here and nowhere
-    else after training. A data set without a truth is scored by its labels alone.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    images, labels = test.read_images(), test.read_labels()
-    truth = None if test.truth is None else test.read_truth()
-    score = Scorecard(test.classes, test.annotators)
-    exhibits: dict[str, np.ndarray] = {}
-    for start in range(0, len(test), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        image, y = (torch.from_numpy(a[part]).to(device) for a in (images, labels))
-        t = None if truth is None else torch.from_numpy(truth[part]).to(device)
-        out = model(image)
-        probs = out.logits.softmax(1)
-        noisy = None if out.confusion is None else out.confusion.apply(probs)
-        dense = None if out.confusion is None else out.confusion.dense()
-        score.add(probs, y, t, noisy, dense, out.samples)
-        if not exhibits:
-            exhibits = _exhibits(image, y, t, probs, noisy, dense)
-    return Evaluation(score.rows(), exhibits, _named(score, test))
-
-
-def evaluate_fusion(cfg: ExperimentConfig, test: SegmentationDataset) -> Evaluation:
-    """Fused labels of the *test* images against their truth: no network, no generalisation."""
-    kept = test.drop_labels(cfg.labelling, cfg.seed)
-    labels, truth = (torch.from_numpy(a) for a in (kept.read_labels(), kept.read_truth()))
-    fused = recipes.fused_labels(cfg, kept)
-    score = Scorecard(test.classes, test.annotators)
-    score.add_fused(fused.posterior, labels, truth)
-    image = torch.from_numpy(test.read_images()[:EXHIBITS])
-    exhibits = _exhibits(image, labels, truth, fused.posterior, None, None)
-    return Evaluation(score.rows(), exhibits, _named(score, test))
-
-
-def _named(score: Scorecard, test: SegmentationDataset) -> pd.DataFrame:
-    return score.per_image().assign(image_id=test.image_ids, case_id=test.case_ids)
-
-
-def _exhibits(*tensors: Tensor | None) -> dict[str, np.ndarray]:
-    """The first test images: image, labels, truth, probs, noisy_probs, confusion (float16)."""
-    names = ("image", "labels", "truth", "probs", "noisy_probs", "confusion")
-    arrays = {}
-    for name, tensor in zip(names, tensors, strict=True):
-        if tensor is not None:
-            dtype = torch.float16 if tensor.is_floating_point() else torch.int8
-            arrays[name] = tensor[:EXHIBITS].to("cpu", dtype).numpy()
-    return arrays

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))  # so that --help and --list need no environment
 
 from noisyseg.config import PROFILES  # noqa: E402
-from noisyseg.paths import data_root, figures_root, project_root, runs_root  # noqa: E402
+from noisyseg.storage import data_root, figures_root, project_root, runs_root  # noqa: E402
 
 EXAMPLES = """examples:
   python notebooks/run_all.py                                  everything, small

@@ -63,7 +63,7 @@ def tiny_arrays(n=20, size=24, seed=0):
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """A prepared folder `tiny`: 12 train, 4 val, 4 test images, 3 annotators, two classes."""
-    from noisyseg.data import write_prepared  # after jaxtyping's import hook, not before
+    from noisyseg.data.folder import write_prepared  # after jaxtyping's import hook, not before
 
     images, labels, truth = tiny_arrays()
     return write_prepared(

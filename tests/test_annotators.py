@@ -7,7 +7,7 @@ from scipy import ndimage, stats
 from sklearn.metrics import f1_score, recall_score
 
 import noisyseg as ns
-from noisyseg.annotators import (
+from noisyseg.report.skills import (
     annotator_report,
     estimate,
     offsets,

@@ -20,36 +20,26 @@ SOURCES = LIBRARY + sorted((ROOT / "data_prep").rglob("*.py"))
 EVERY_PY = SOURCES + sorted(
     p for d in ("tests", "notebooks", "benchmarks") for p in ROOT.glob(f"{d}/*.py")
 )
-# A module imports from lines above its own only. New modules get a place here first.
-LEVELS = [
-    "paths checks methods confusion page",
-    "config simulate fusion metrics models losses diagnostics plotting subsets",  # L0
-    "data results scorecard studies charts prob_unet predict calibrated overlays biases",  # L1
-    "portraits",
-    "recipes tables",
-    "train claims averages standings",  # L2
-    "sweeps annotators verdicts",
-    "chapters",
-    "widgets report",  # L3
+# A module or package imports from lines above its own only; new ones get a place here first.
+ORDER = [
+    "storage methods",
+    "config simulate fusion confusion metrics",
+    "data models losses diagnostics",
+    "prob_unet predict calibrated runs",
+    "build",
+    "evaluate",
+    "train",
+    "sweeps",
+    "plots",
+    "paper report",
+    "widgets",
 ]
-# Inside the package of the explorers: the explorers import `parts`, and not each other.
-EXPLORERS = ["parts", "studio explorer landscape training skills"]
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 # What the tests compare with is no part of the library; formats belong to data_prep.
 NOT_IN_LIBRARY = {
     "data_prep", "monai", "SimpleITK", "sklearn", "torchmetrics", "nibabel", "pydicom",
     "torchvision", "papermill", "seaborn",
 }  # fmt: skip
-DRAWS = {
-    "results",
-    "tables",
-    "standings",
-    "verdicts",
-    "plotting",
-    "charts",
-    "overlays",
-    "paths",
-}  # all that notebooks 90 and 91 may import
+DRAWS = {"config", "paper", "plots", "storage"}  # all that notebooks 90 and 91 may import
 
 
 def tree(path):
@@ -105,51 +95,32 @@ def text_of(path):
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
-def test_modules_import_from_lower_levels_only(path):
-    name = path.relative_to(ROOT / "noisyseg").parts[0].removesuffix(".py")
-    if name == "__init__":
-        return  # the package's front, above all levels; it loads on first use
-    assert name in LEVEL, f"give {name} a place in LEVELS"
-    for other in set(ours(tree(path))) - ({name} if path.parent.name == name else set()):
-        assert other in LEVEL, f"{name} imports noisyseg.{other}: name the module, not the package"
-        assert LEVEL[other] < LEVEL[name], f"{name} may not import {other}"
-
-
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.parent.name == "widgets"], ids=relative)
-def test_explorers_do_not_import_each_other(path):
-    level = {name: n for n, names in enumerate(EXPLORERS) for name in names.split()}
-    if path.stem == "__init__":
-        return
-    assert path.stem in level, f"give {path.stem} a place in EXPLORERS"
-    for name in imported(tree(path)):
-        if name.startswith("noisyseg.widgets."):
-            assert level[name.split(".")[2]] < level[path.stem], (
-                f"{path.stem} may not import {name}"
-            )
-
-
-def test_plotting_imports_nothing_of_ours():
-    assert not set(ours(tree(ROOT / "noisyseg" / "plotting.py")))
+def test_packages_import_in_one_direction(path):
+    place = {name: n for n, line in enumerate(ORDER) for name in line.split()}
+    home = path.relative_to(ROOT / "noisyseg").parts[0].removesuffix(".py")
+    for other in {home, *ours(tree(path))} - {"__init__"} if home != "__init__" else ():
+        assert other in place, f"{other}: name the module, and give it a place in ORDER"
+        assert other == home or place[other] < place[home], f"{home} may not import {other}"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_the_library_imports_no_oracle_and_no_file_format(path):
     packages = {name.split(".")[0] for name in imported(tree(path))}
     # MONAI's sliding window is an extra; the report of a raw folder reads and writes its files.
-    bought = {"predict": {"monai"}, "report": {"data_prep"}}.get(path.stem, set())
+    bought = {"predict": {"monai"}, "make": {"data_prep"}}.get(path.stem, set())
     assert not packages & NOT_IN_LIBRARY - bought
 
 
 def test_importing_the_package_loads_no_torch():
-    code = "import sys, noisyseg, noisyseg.results, noisyseg.plotting; print(*sys.modules)"
+    code = "import sys, noisyseg, noisyseg.runs, noisyseg.plots.maps; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "noisyseg.plotting" in loaded.split()
+    assert "noisyseg.plots.maps" in loaded.split()
     assert not {"torch", "seaborn", "torchvision"} & set(loaded.split())
 
 
 @pytest.mark.parametrize("number", ["90", "91"])
-def test_figure_notebooks_import_results_and_plotting_only(number):
+def test_figure_notebooks_import_tables_and_plots_only(number):
     (path,) = ROOT.glob(f"notebooks/{number}_*.ipynb")
     cells = json.loads(path.read_text("utf-8"))["cells"]
     code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import noisyseg as ns
-from noisyseg import recipes, results, tables
-from noisyseg.averages import alone_and_averaged
-from noisyseg.standings import of_class
+from noisyseg import build
+from noisyseg.evaluate import alone_and_averaged
+from noisyseg.paper import source_data
+from noisyseg.paper.standings import of_class
+from noisyseg.runs import Run
 
 
 def trained(folder, method, **overrides):
@@ -32,7 +34,7 @@ def test_separate_networks_alone_and_their_average(tiny_folder):
     table = alone_and_averaged([run]).set_index("network").dice
     assert list(table.index) == ["exact", "wide", "narrow", "average of 3"]
     assert table["average of 3"] == pytest.approx(run.value("dice"), abs=1e-6)
-    test = recipes.load_splits(run.config, ns.load_dataset(tiny_folder)).test
+    test = build.load_splits(run.config, ns.load_dataset(tiny_folder)).test
     wide = run.model().members[1](torch.from_numpy(test.read_images())).logits.argmax(1)
     assert table["wide"] == pytest.approx(dice(wide.numpy(), test.read_truth()), abs=1e-6)
 
@@ -42,7 +44,7 @@ def test_seeds_of_one_method_are_averaged(tiny_folder):
     table = alone_and_averaged(runs).set_index("network").dice
     for run in runs:
         assert table[f"seed {run.config.seed}"] == pytest.approx(run.value("dice"), abs=1e-6)
-    test = recipes.load_splits(runs[0].config, ns.load_dataset(tiny_folder)).test
+    test = build.load_splits(runs[0].config, ns.load_dataset(tiny_folder)).test
     image = torch.from_numpy(test.read_images())
     with torch.no_grad():
         mean = sum(run.model()(image).logits.softmax(1) for run in runs) / 2
@@ -53,7 +55,7 @@ def test_seeds_of_one_method_are_averaged(tiny_folder):
 def test_images_without_the_class_are_counted_apart(tiny_folder, monkeypatch):
     run = trained(tiny_folder, "mode", epochs=1)
     data = ns.load_dataset(tiny_folder)
-    test = recipes.load_splits(run.config, data).test
+    test = build.load_splits(run.config, data).test
     truth = np.zeros_like(test.read_truth())
     truth[1, 2:5, 2:5] = 1  # only one image holds the class
     monkeypatch.setattr(type(test), "read_truth", lambda self: truth)
@@ -82,7 +84,7 @@ def test_fusion_has_no_network(tiny_folder):
 
 def test_runs_of_two_data_sets_or_none(tiny_folder):
     run = trained(tiny_folder, "mode")
-    other = results.Run(replace(run.config, dataset="elsewhere"), run.path)
+    other = Run(replace(run.config, dataset="elsewhere"), run.path)
     with pytest.raises(ValueError, match="one data set"):
         alone_and_averaged([run, other])
     with pytest.raises(ValueError, match=r"not of \[\]"):
@@ -94,7 +96,7 @@ def test_dice_of_the_class_comes_from_the_table_where_it_has_it(tiny_folder, tmp
     monkeypatch.setenv("NOISYSEG_FIGURES", str(tmp_path))
     runs = [trained(tiny_folder, m, epochs=1) for m in ("mode", "separate", "clean")]
     runs.append(trained(tiny_folder, "mode", epochs=1, seed=1))
-    data = tables.table(runs)
+    data = source_data.table(runs)
     old = data[(data.metric != "dice_present") | (data.method == "clean")]
     assert list(of_class(old).method) == ["clean"]  # no such file: nothing to add
     networks = alone_and_averaged(runs).assign(data="tiny, simulated, smoke")

@@ -20,7 +20,7 @@ from trees import (
 )  # fmt: skip
 
 from data_prep import brats, cases, volumes
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 SMALL = brats.Options(crop=24, min_pixels=4)
 BAD_OPTIONS = [

@@ -15,8 +15,8 @@ from browser import chromium, jupyter_lab, needs_browser, screen, voila
 from nbformat.v4 import new_code_cell, new_notebook
 
 from data_prep import examples
-from noisyseg import report
-from noisyseg.paths import data_root, project_root
+from noisyseg.report import make
+from noisyseg.storage import data_root, project_root
 
 pytestmark = [needs_browser, pytest.mark.timeout(900)]
 NOTEBOOKS = project_root() / "notebooks"
@@ -195,7 +195,7 @@ def test_voila_shows_the_same_explorers(place, browser, pictures, measured):
 @pytest.mark.parametrize("width", [1000, 420])
 def test_the_report_is_one_quiet_page(tmp_path, browser, pictures, width):
     examples.write_png(tmp_path / "digits", images=40)
-    file = report.build(tmp_path / "digits", tmp_path / "out", steps=20, resamples=50)
+    file = make.build(tmp_path / "digits", tmp_path / "out", steps=20, resamples=50)
     with screen(browser, pictures, "report", width, 900) as page:
         said = []
         page.page.on("console", lambda message: said.append(message.text))

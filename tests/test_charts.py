@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisyseg import charts
+from noisyseg.plots import ladder, scores
 
 
 @pytest.fixture(autouse=True)
@@ -33,32 +33,32 @@ def data():
 
 
 def test_a_line_is_the_mean_over_seeds_at_equal_distances(data):
-    axis = charts.against({"one": data}, "trace_weight", "λ").axes[0]
+    axis = scores.against({"one": data}, "trace_weight", "λ").axes[0]
     line = next(x for x in axis.lines if list(x.get_xdata()) == [0, 1] and x.get_ls() == "-")
     assert list(line.get_ydata()) == pytest.approx([60, 5])
     assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "0.7"]
 
 
 def test_a_method_without_the_column_is_a_level_line(data):
-    axis = charts.against({"one": data}, "trace_weight", "λ").axes[0]
+    axis = scores.against({"one": data}, "trace_weight", "λ").axes[0]
     level = next(x for x in axis.lines if x.get_ls() == "--")
     assert list(level.get_ydata()) == pytest.approx([91, 91])
 
 
 def test_a_panel_without_a_run_says_so(data):
-    full, empty = charts.against({"one": data, "two": data[:0]}, "trace_weight", "λ").axes
+    full, empty = scores.against({"one": data, "two": data[:0]}, "trace_weight", "λ").axes
     assert [t.get_text() for t in empty.texts] == ["no run yet"] and not full.texts
 
 
 def test_lost_seeds_are_counted(data):
-    counted = charts.lost_seeds(data, ["method"], "trace_weight")
+    counted = scores.lost_seeds(data, ["method"], "trace_weight")
     assert counted.loc["trace", 0.7] == "2 of 2" and counted.loc["trace", 0.0] == "0 of 2"
     assert counted.loc["calibrated", 0.0] == ""
 
 
 def test_prediction_rings_the_chosen_candidate():
     table = pd.DataFrame({"candidate": ["truth", "swap"], "trace": [0.6, 0.4], "dice": [1.0, 0.0]})
-    figure = charts.prediction({"five": table}, {"five": {"no dominance": "swap"}})
+    figure = ladder.prediction({"five": table}, {"five": {"no dominance": "swap"}})
     ring = next(x for x in figure.axes[0].lines if x.get_label().startswith("no dominance"))
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (pytest.approx(-0.2), 0.0)
 
@@ -88,7 +88,7 @@ def test_lines_of_the_trace_study_leave_variants_out():
         study_row("released", warm_up="none", **NO_HINGE),
         study_row("calibrated", trace_weight=0.0), study_row("clean", **BARE),
     ])  # fmt: skip
-    assert dict(charts.trace_lines(table).line) == {
+    assert dict(ladder.trace_lines(table).line) == {
         0: "trace", 1: "trace", 2: "paper, no hinge", 5: "trace_printed", 7: "released",
         8: "released, near identity", 9: "calibrated", 10: "clean",
     }  # fmt: skip
@@ -118,15 +118,15 @@ OFF_THE_LADDER = [
 
 
 def test_the_ladder_takes_one_row_for_every_step_and_no_other():
-    rows = charts.ladder(pd.DataFrame([*OFF_THE_LADDER, *reversed(LADDER.values())]))
-    assert list(rows.step) == list(LADDER) == list(charts.LADDER)
+    rows = ladder.ladder(pd.DataFrame([*OFF_THE_LADDER, *reversed(LADDER.values())]))
+    assert list(rows.step) == list(LADDER) == list(ladder.LADDER)
     assert list(rows.value) == [row["value"] for row in LADDER.values()]
 
 
 def test_the_ladder_names_the_steps_without_a_run():
     some = ["Eq. 4 alone", "Theorem 1 held"]
     steps = [LADDER[name] for name in some] + [LADDER["Theorem 1 held"] | dict(seed=1, value=0.9)]
-    table = charts.ladder_table(pd.DataFrame(steps))
+    table = ladder.ladder_table(pd.DataFrame(steps))
     assert list(table.index) == list(LADDER)
     assert dict(table.seeds[table.seeds > 0]) == {"Eq. 4 alone": 1, "Theorem 1 held": 2}
     dice = table["foreground Dice (%)"]
@@ -136,7 +136,7 @@ def test_the_ladder_names_the_steps_without_a_run():
 
 def test_the_ladder_is_drawn_with_its_gaps_and_bounds():
     data = pd.DataFrame([LADDER["ours"], study_row("mode", 0.91, **BARE)])
-    left, right = charts.ladder_figure(data).axes
+    left, right = ladder.ladder_figure(data).axes
     said = [text.get_text() for text in left.texts]
     assert said == ["no run yet"] * (len(LADDER) - 1)
     dots = [tuple(x.get_data()) for x in left.lines if x.get_marker() == "o"]
@@ -151,7 +151,7 @@ def point(panel, weight, share, hinge, value):
 
 
 def points_of(*tables):
-    points = charts.plateau_points(*tables)
+    points = ladder.plateau_points(*tables)
     columns = ["panel", "trace_weight", "share", "hinge", "value"]
     return [tuple(row) for row in points[columns].itertuples(index=False)]
 
@@ -165,8 +165,8 @@ def test_plateau_points_read_settings_from_studies():
         study_row("trace", 0.5, **PRINTED),  # the run of `trace_printed` under another name
     ])  # fmt: skip
     assert points_of(trace) == [
-        point(charts.SHORT, 0.1, 0.5, True, 0.9), point(charts.SHORT, 0.1, 0.5, False, 0.7),
-        point(charts.SHORT, 0.7, 0.5, False, 0.6), point(charts.SHORT, 0.7, 0.0, False, 0.1),
+        point(ladder.SHORT, 0.1, 0.5, True, 0.9), point(ladder.SHORT, 0.1, 0.5, False, 0.7),
+        point(ladder.SHORT, 0.7, 0.5, False, 0.6), point(ladder.SHORT, 0.7, 0.0, False, 0.1),
     ]  # fmt: skip
 
 
@@ -188,14 +188,14 @@ def test_plateau_points_of_main_tables_have_the_settings_of_their_methods():
 
 
 def test_without_any_table_the_plateau_says_so():
-    figure = charts.plateau(charts.plateau_points(None))
+    figure = ladder.plateau(ladder.plateau_points(None))
     assert {text.get_text() for axis in figure.axes for text in axis.texts} == {"no run yet"}
 
 
 def test_the_plateau_has_a_line_through_means_and_a_dot_for_every_seed():
     trace = [study_row(value=v, seed=s, trace_weight=w) for s, v, w in
              ((0, 0.9, 0.1), (1, 0.7, 0.1), (0, 0.5, 0.7))]  # fmt: skip
-    figure = charts.plateau(charts.plateau_points(pd.DataFrame(trace)))
+    figure = ladder.plateau(ladder.plateau_points(pd.DataFrame(trace)))
     over_weight, error, over_share, _ = figure.axes
     line = next(x for x in over_weight.lines if x.get_ls() == "-" and len(x.get_xdata()))
     assert list(line.get_xdata()) == [0, 1] and list(line.get_ydata()) == pytest.approx([80, 50])
@@ -212,12 +212,12 @@ def test_heads_are_drawn_over_their_cost_and_missing_ones_are_not():
         "head": ["none", "pixel", "low_rank"], "rank": [np.nan, np.nan, 2],
         "value": [0.9, 0.8, 0.7],
     })  # fmt: skip
-    data["model"] = charts.head_names(data)
+    data["model"] = scores.head_names(data)
     assert list(data.model) == ["none", "pixel", "low rank 2"]
     cost = pd.DataFrame(
         {"task": "2 classes", "model": ["pixel"], "step_ratio": [1.2], "parameters": [9]}
     )
-    (axis,) = charts.heads(data, cost).axes
+    (axis,) = scores.heads(data, cost).axes
     assert [text.get_text() for text in axis.texts] == ["pixel"]
     assert list(axis.lines[0].get_ydata()) == pytest.approx([90, 90])
 
@@ -225,7 +225,7 @@ def test_heads_are_drawn_over_their_cost_and_missing_ones_are_not():
 def test_a_line_has_one_colour_in_every_panel(data):
     left = data.assign(line=data.method.replace({"trace": "b", "calibrated": "a"}))
     right = left[left.line != "a"]
-    figure = charts.against({"left": left, "right": right}, "trace_weight", "λ", by="line")
+    figure = scores.against({"left": left, "right": right}, "trace_weight", "λ", by="line")
     colours = [
         next(x.get_color() for x in axis.lines if list(x.get_ydata()) == pytest.approx([60, 5]))
         for axis in figure.axes

@@ -12,7 +12,8 @@ import torch
 from scipy.optimize import linprog
 
 from data_prep import coloured, mnist
-from noisyseg import checks, load_dataset, metrics
+from noisyseg import load_dataset, metrics
+from noisyseg.data import checks
 
 SIZES = {"train": 120, "val": 60, "test": 60}
 README = Path(mnist.__file__).parent / "README.md"

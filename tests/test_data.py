@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 import noisyseg as ns
-from noisyseg import checks, data
-from noisyseg.subsets import collate, parse_labelling, split_by_case
+from noisyseg.data import checks, dataset
+from noisyseg.data import folder as folder_module
+from noisyseg.data.views import collate, parse_labelling, split_by_case
 
 SPLIT = ["train", "val", "test", "train", "train", "test", "val", "train", "train", "test"]
 CLASSES = ["background", "object"]
@@ -163,7 +164,7 @@ def test_an_interrupted_write_leaves_nothing_or_the_old_folder(
     if exists:
         ns.write_prepared(target, images, labels, truth, split=SPLIT, **META)
     before = {p.name: p.read_bytes() for p in target.glob("*")}
-    real, calls = getattr(data, stage), []
+    real, calls = getattr(folder_module, stage), []
 
     def fail(*args):
         calls.append(args)
@@ -171,7 +172,7 @@ def test_an_interrupted_write_leaves_nothing_or_the_old_folder(
             raise Interrupted
         return real(*args)
 
-    monkeypatch.setattr(data, stage, fail)
+    monkeypatch.setattr(folder_module, stage, fail)
     with pytest.raises(Interrupted):
         ns.write_prepared(target, 1 - images, labels, truth, split=SPLIT, overwrite=True, **META)
     assert [p.name for p in tmp_path.iterdir()] == (["toy"] if exists else [])
@@ -179,14 +180,14 @@ def test_an_interrupted_write_leaves_nothing_or_the_old_folder(
 
 
 def test_a_failed_rename_brings_the_old_folder_back(folder, monkeypatch):
-    real = data.Path.rename
+    real = dataset.Path.rename
 
     def rename(self, target):
         if self.suffix == ".part":
             raise OSError("no")
         return real(self, target)
 
-    monkeypatch.setattr(data.Path, "rename", rename)
+    monkeypatch.setattr(dataset.Path, "rename", rename)
     with pytest.raises(OSError, match="no"):
         ns.write_prepared(folder, *arrays(), split=SPLIT, overwrite=True, **META)
     monkeypatch.undo()
@@ -483,7 +484,7 @@ def test_what_does_not_fit_is_not_written(change, message, tmp_path):
 
 def test_a_name_is_looked_up_under_the_data_root(folder, monkeypatch):
     monkeypatch.setenv("NOISYSEG_DATA", str(folder.parent))
-    assert data.data_root() == folder.parent
+    assert dataset.data_root() == folder.parent
     assert ns.load_dataset("toy").fingerprint == ns.load_dataset(folder).fingerprint
     with pytest.raises(FileNotFoundError) as caught:
         ns.load_dataset("mnist")
@@ -653,8 +654,8 @@ def test_training_has_no_truth(labelling, tmp_path):
     reachable(view, seen)
     attributes = {name for v in seen.values() for name in getattr(v, "__dict__", {})}
     assert "images" in attributes and not [name for name in attributes if "truth" in name]
-    assert not [v for v in seen.values() if isinstance(v, data.SegmentationDataset)]
-    paths = {v.name for v in seen.values() if isinstance(v, data.Path)}
+    assert not [v for v in seen.values() if isinstance(v, dataset.SegmentationDataset)]
+    paths = {v.name for v in seen.values() if isinstance(v, dataset.Path)}
     assert paths == {"images.npy", "labels.npy"}  # the mapped files, nothing that leads further
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from data_prep import examples, folders
 from data_prep.lidc_database import read_embedded
 from data_prep.plans import plan_folders
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from data_prep.cases import Unusable
 from data_prep.folders import main, plan_folders, plan_tree, prepare
 from data_prep.pictures import read_image, read_labels, to_space
 from data_prep.slicing import slices_of
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 SIZE = (14, 16)
 NAMES = [f"case{n}" for n in range(9)]

@@ -11,7 +11,7 @@ import pytest
 import skimage.filters
 
 from data_prep import mnist
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 # Moments of the authors' samples: mean and sd inside the digit, mean and sd of the background.
 AUTHORS_NOISE = (0.86, 0.15, 0.15, 0.16)

@@ -7,7 +7,7 @@ import pytest
 from trees import IMAGE_DAMAGE, MASK_DAMAGE, brain, copied, lesion, ms_tree, rewrite
 
 from data_prep import cases, ms_lesions
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 SMALL = ms_lesions.Options(crop=(24, 28))
 BAD_OPTIONS = [

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from noisyseg import overlays
+from noisyseg.plots import maps, scores
 
 
 @pytest.fixture(autouse=True)
@@ -35,26 +35,26 @@ def shown(axis):
 
 
 def test_class_colours_are_different_and_too_many_classes_are_named():
-    colours = overlays.class_map(np.arange(8)[None])[0]
+    colours = maps.class_map(np.arange(8)[None])[0]
     assert len({tuple(c) for c in colours}) == 8
-    assert (overlays.class_map(np.array([[-1]])) == 0).all()
+    assert (maps.class_map(np.array([[-1]])) == 0).all()
     with pytest.raises(ValueError, match="class 8"):
-        overlays.class_map(np.array([[8]]))
+        maps.class_map(np.array([[8]]))
 
 
 def test_class_maps_show_labels_truth_and_predictions():
     one = exhibit()
-    figure = overlays.class_maps(one, 1, ["a", "b", "c"], ["flair", "t1"], "title")
+    figure = maps.class_maps(one, 1, ["a", "b", "c"], ["flair", "t1"], "title")
     axes = np.array(figure.axes).reshape(3, 4)
     assert [a.get_title() for a in axes[1]] == ["a", "b", "c", "truth"]
-    np.testing.assert_array_equal(shown(axes[1, 3]), overlays.class_map(one["truth"][1]))
-    expected = overlays.class_map(one["noisy_probs"][1, 2].argmax(0))
+    np.testing.assert_array_equal(shown(axes[1, 3]), maps.class_map(one["truth"][1]))
+    expected = maps.class_map(one["noisy_probs"][1, 2].argmax(0))
     np.testing.assert_array_equal(shown(axes[2, 2]), expected)
     assert not axes[0, 2].get_visible() and shown(axes[0, 0]).max() <= 1
 
 
 def test_methods_side_by_side_in_the_order_of_the_tables():
-    figure = overlays.compare_maps({"calibrated": exhibit(), "clean": exhibit()}, [0, 1])
+    figure = maps.compare_maps({"calibrated": exhibit(), "clean": exhibit()}, [0, 1])
     assert [a.get_title() for a in figure.axes[:4]][2:] == [
         "network on the truth",
         "calibrated (ours)",
@@ -65,7 +65,7 @@ def test_outlines_leave_out_what_is_empty_and_say_so():
     one = exhibit(2, 2)
     one["labels"][0, 1] = 0
     agreements = {"written": [0.25], "predicted": [0.5]}
-    figure = overlays.contours(one, [0], ["a", "b"], agreements)
+    figure = maps.contours(one, [0], ["a", "b"], agreements)
     legend = [t.get_text() for t in figure.axes[2].get_legend().get_texts()]
     assert legend == ["a", "b: nothing"]
     assert figure.axes[2].get_xlabel() == "agreement 25 %"
@@ -77,7 +77,7 @@ def test_the_line_through_the_scatter_is_least_squares():
     x = rng.random(50)
     images = pd.DataFrame({"predicted_agreement": x, "agreement": 0.8 * x})
     images.loc[0, "agreement"] = np.nan
-    figure = overlays.agreement_scatter(images)
+    figure = scores.agreement_scatter(images)
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "y = 0.80 x"
     r = stats.pearsonr(x[1:], 0.8 * x[1:]).statistic
     assert f"r = {r:.2f}" in figure.axes[0].get_title()
@@ -88,7 +88,7 @@ def test_the_same_agreement_predicted_everywhere_has_no_correlation():
     images = pd.DataFrame({"predicted_agreement": [0.9] * 4, "agreement": [0.2, 0.4, 0.6, 0.8]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = overlays.agreement_scatter(images)
+        figure = scores.agreement_scatter(images)
     assert "r = undefined" in figure.axes[0].get_title()
 
 
@@ -101,7 +101,7 @@ def test_bars_are_means_of_their_group():
         }
     )
     printed = pd.DataFrame({"method": "trace", "metric": ["dice_low", "dice"], "value": [0.5, 0.9]})
-    figure = overlays.by_agreement(images, printed)
+    figure = scores.by_agreement(images, printed)
     heights = [p.get_height() for p in figure.axes[0].patches]  # majority labels come first
     assert heights[3:5] == pytest.approx([0.3, 0.9]) and np.isnan(heights[5])
     assert "2 images" in figure.axes[0].get_xticklabels()[0].get_text()

@@ -12,8 +12,8 @@ from PIL import Image
 import noisyseg as ns
 from data_prep import examples, own
 from data_prep.pictures import read_labels
-from noisyseg import report
-from noisyseg.paths import data_root, project_root
+from noisyseg.report import make
+from noisyseg.storage import data_root, project_root
 
 pytestmark = pytest.mark.timeout(600)
 BOOK = project_root() / "notebooks" / "40_your_own_data.ipynb"
@@ -90,7 +90,7 @@ def raw(folder, kind, pages=2):
 def trained(folder, out, seed=0):
     if not out.exists():
         own.prepare_own(folder, out, origin="simulated")
-    return ns.run(report.own_config(out, "no_trace", 10, seed).replace(width=4, depth=2, epochs=1))
+    return ns.run(make.own_config(out, "no_trace", 10, seed).replace(width=4, depth=2, epochs=1))
 
 
 @pytest.mark.parametrize("pages", [3, 7])

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pandas as pd
 from matplotlib.figure import Figure
 
-from noisyseg import page
+from noisyseg.report import page
 
 VOID = {"meta", "img", "br"}
 

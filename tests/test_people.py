@@ -11,7 +11,7 @@ from PIL import Image
 from trees import CELLS, people_tree
 
 from data_prep import people
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 REAL = people.default_folder()
 ABSENT = not all((REAL / source.folder).is_dir() for source in people.SOURCES)

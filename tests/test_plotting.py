@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisyseg import plotting, studies
 from noisyseg.methods import METHODS
+from noisyseg.paper import ablations
+from noisyseg.plots import maps, scores, style
 
 
 @pytest.fixture(autouse=True)
@@ -32,25 +33,25 @@ def exhibit():
 
 def test_white_is_right_red_is_extra_green_is_missed():
     truth, label = np.array([[1, 0, 1, 0]]), np.array([[1, 1, 0, 0]])
-    picture = plotting.true_spatial_matrix(label, truth)[0]
-    expected = [plotting.WHITE, plotting.RED, plotting.GREEN, np.zeros(3)]
+    picture = maps.true_spatial_matrix(label, truth)[0]
+    expected = [style.WHITE, style.RED, style.GREEN, np.zeros(3)]
     np.testing.assert_allclose(picture, expected)
 
 
 def test_a_spatial_matrix_needs_two_classes():
     with pytest.raises(ValueError, match="2 classes, not 3"):
-        plotting.spatial_matrix(np.ones((3, 3, 2, 2)) / 3, np.ones((3, 2, 2)) / 3)
+        maps.spatial_matrix(np.ones((3, 3, 2, 2)) / 3, np.ones((3, 2, 2)) / 3)
 
 
 def test_the_papers_figure_has_a_panel_for_everything(exhibit):
-    figure = plotting.disentangled(exhibit, 0, ["a", "b", "c"])
+    figure = maps.disentangled(exhibit, 0, ["a", "b", "c"])
     assert len(figure.axes) == 3 + 4 * (3 + 1)
     titles = {axis.get_title() for axis in figure.axes}
     assert {"input", "truth", "estimated truth", "a", "b", "c", "average"} <= titles
 
 
 def test_the_comparison_has_a_column_a_method(exhibit):
-    figure = plotting.comparison({"mode": exhibit, "calibrated": exhibit}, [0, 1])
+    figure = maps.comparison({"mode": exhibit, "calibrated": exhibit}, [0, 1])
     assert len(figure.axes) == 2 * (2 + 2)
 
 
@@ -65,7 +66,7 @@ def test_scores_show_every_seed_and_the_printed_value():
     printed = pd.DataFrame(
         [{"method": "trace", "labelling": "dense", "metric": "dice", "value": 0.8}]
     )
-    axis = plotting.scores(data, "dice", printed).axes[0]
+    axis = scores.scores(data, "dice", printed).axes[0]
     drawn = np.concatenate([line.get_xdata() for line in axis.lines])
     assert {50.0, 60.0, 70.0, 80.0} <= set(np.round(drawn, 6))
 
@@ -73,28 +74,28 @@ def test_scores_show_every_seed_and_the_printed_value():
 def test_scores_have_a_panel_for_each_chosen_value_of_a_column():
     data = pd.DataFrame({"method": "mode", "dataset": ["a", "b", "c"], "value": [0.1, 0.2, 0.3]})
     data = data.assign(metric="dice", annotator="all", **{"class": "all"})
-    axes = plotting.scores(data, "dice", by="dataset", panels={"c": "third", "a": "first"}).axes
+    axes = scores.scores(data, "dice", by="dataset", panels={"c": "third", "a": "first"}).axes
     assert [axis.get_title() for axis in axes] == ["third", "first"]
     for axis, value in zip(axes, (30.0, 10.0), strict=True):
         assert np.allclose(axis.lines[0].get_xdata(), [value])
 
 
 def test_every_method_has_a_style_and_every_style_a_method():
-    assert set(plotting.METHOD_STYLE) == set(METHODS)
-    colours = [colour for _, colour in plotting.METHOD_STYLE.values()]
+    assert set(style.METHOD_STYLE) == set(METHODS)
+    colours = [colour for _, colour in style.METHOD_STYLE.values()]
     assert len(set(colours)) == len(colours)
 
 
 def test_every_rendered_picture_has_a_name():
-    assert tuple(plotting.PICTURES) == studies.RENDERED
+    assert tuple(style.PICTURES) == ablations.RENDERED
 
 
 def test_the_stamp_says_what_the_figure_stands_on():
-    figure = plotting.stamp(plt.figure(), "stand-in", "smoke", 3)
+    figure = style.stamp(plt.figure(), "stand-in", "smoke", 3)
     assert [t.get_text() for t in figure.texts] == ["data: stand-in · profile: smoke · seeds: 3"]
 
 
 def test_curves_skip_what_a_method_does_not_have():
     history = pd.DataFrame({"epoch": [1, 2], "val_loss": [1.0, 0.5]})
-    figure = plotting.curves({"mode": history}, {"val_loss": "loss", "mean_trace": "trace"})
+    figure = scores.curves({"mode": history}, {"val_loss": "loss", "mean_trace": "trace"})
     assert [len(axis.lines) for axis in figure.axes] == [1, 0]

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisyseg import calibrated, portraits
-from noisyseg.annotators import annotator_report
+from noisyseg import calibrated
+from noisyseg.plots import portraits
+from noisyseg.report.skills import annotator_report
 
 
 @pytest.fixture

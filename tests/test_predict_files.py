@@ -14,7 +14,7 @@ import noisyseg as ns
 from data_prep import folders, ms_lesions, predict
 from data_prep.cases import Unusable
 from data_prep.plans import plan_folders
-from noisyseg import recipes
+from noisyseg import build
 from noisyseg.predict import VolumePrediction
 
 SHAPE = (26, 30, 12)
@@ -231,7 +231,7 @@ def stub(folder, tmp_path):
     data = ns.load_dataset(folder)
     return SimpleNamespace(
         path=tmp_path / "run", config=SimpleNamespace(dataset=str(folder)),
-        provenance={"shape": recipes.model_shape(data)},
+        provenance={"shape": build.model_shape(data)},
     )  # fmt: skip
 
 

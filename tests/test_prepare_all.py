@@ -7,7 +7,7 @@ from trees import brats_tree, ms_tree, people_tree
 
 from data_prep import __main__ as everything
 from data_prep import brats, lidc_contours, ms_lesions
-from noisyseg.data import load_dataset
+from noisyseg.data.dataset import load_dataset
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import re
 
-from noisyseg import standings
+from noisyseg.paper import standings
 
 
 def readme(root):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import noisyseg as ns
-from noisyseg import recipes
+from noisyseg import build
 from noisyseg.methods import METHODS
 
 
@@ -57,7 +57,7 @@ def test_bf16_trains_to_finite_weights(method, tiny_folder):
 
 def test_known_matrices_are_the_annotators_error_rates(tiny_folder):
     data = ns.load_dataset(tiny_folder).split("train")
-    known = recipes.known_matrices(data)
+    known = build.known_matrices(data)
     truth, wide = data.read_truth(), data.read_labels()[:, 1]
     rate = ((wide == 1) & (truth == 0)).sum() / (truth == 0).sum()
     assert float(known[1, 1, 0]) == pytest.approx(rate, abs=1e-3)
@@ -65,12 +65,12 @@ def test_known_matrices_are_the_annotators_error_rates(tiny_folder):
 
 
 def test_initial_weights_depend_on_the_seed_alone(tiny_folder):
-    shape = recipes.model_shape(ns.load_dataset(tiny_folder))
+    shape = build.model_shape(ns.load_dataset(tiny_folder))
     torch.manual_seed(99)
-    a = recipes.build_model(small(tiny_folder, "calibrated"), shape).state_dict()
+    a = build.build_model(small(tiny_folder, "calibrated"), shape).state_dict()
     torch.rand(7)
-    b = recipes.build_model(small(tiny_folder, "calibrated"), shape).state_dict()
-    c = recipes.build_model(small(tiny_folder, "calibrated", seed=1), shape).state_dict()
+    b = build.build_model(small(tiny_folder, "calibrated"), shape).state_dict()
+    c = build.build_model(small(tiny_folder, "calibrated", seed=1), shape).state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not torch.equal(a["segmentation.weight"], c["segmentation.weight"])
 
@@ -78,7 +78,7 @@ def test_initial_weights_depend_on_the_seed_alone(tiny_folder):
 def test_the_training_view_gets_the_truth_only_where_the_method_is_defined_by_it(tiny_folder):
     data = ns.load_dataset(tiny_folder).split("train")
     for method, row in METHODS.items():
-        view = recipes.training_view(small(tiny_folder, method), data)
+        view = build.training_view(small(tiny_folder, method), data)
         fused = view[0].get("target")
         if row.target in ("labels", "calibrated"):
             assert fused is None

@@ -12,9 +12,10 @@ from test_page import read
 
 import noisyseg as ns
 from data_prep import examples
-from noisyseg import report
-from noisyseg.annotators import estimate, report_of_estimate, sentences
-from noisyseg.results import Run, read_config
+from noisyseg.report import make
+from noisyseg.report.__main__ import main
+from noisyseg.report.skills import estimate, report_of_estimate, sentences
+from noisyseg.runs import Run, read_config
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def png(tmp_path_factory):
     """60 digits, three annotators of whom one labelled a third, reported on."""
     folder = tmp_path_factory.mktemp("png")
     examples.write_png(folder / "digits", images=60)
-    page = report.build(folder / "digits", folder / "out", steps=60, resamples=100)
+    page = make.build(folder / "digits", folder / "out", steps=60, resamples=100)
     return folder, page
 
 
@@ -30,12 +31,12 @@ def png(tmp_path_factory):
 def nifti(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nifti")
     examples.write_nifti(folder / "nodules", volumes=10)
-    page = report.build(folder / "nodules", folder / "out", steps=20, resamples=100)
+    page = make.build(folder / "nodules", folder / "out", steps=20, resamples=100)
     return folder, page
 
 
 def the_run(folder):
-    config = report.own_config(folder / "out" / "prepared", "calibrated", 60)
+    config = make.own_config(folder / "out" / "prepared", "calibrated", 60)
     assert config.flip and config.trace_weight == 0
     return ns.run(config)
 
@@ -99,11 +100,11 @@ def test_volumes_keep_their_oblique_grid(nifti):
 
 
 def the_nifti_run(folder):
-    return ns.run(report.own_config(folder / "out" / "prepared", "calibrated", 20))
+    return ns.run(make.own_config(folder / "out" / "prepared", "calibrated", 20))
 
 
 def test_a_prepared_folder_with_a_reference(tiny_folder, tmp_path):
-    page = report.build(tiny_folder, tmp_path / "out", steps=30, resamples=50)
+    page = make.build(tiny_folder, tmp_path / "out", steps=30, resamples=50)
     text = " ".join(read(page.read_text("utf-8")).text)
     assert "Against the reference of the test images" in text and "narrow" in text
     assert not (tmp_path / "out" / "prepared").exists()
@@ -116,7 +117,7 @@ def test_a_second_call_loads_everything_and_changes_nothing(png, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", lambda *a: pytest.fail("it trains again"))
     files = [p for p in (folder / "out").rglob("*") if p.is_file() and "prepared" not in p.parts]
     before = {p: p.read_bytes() for p in files}
-    report.build(folder / "digits", folder / "out", steps=60, resamples=100)
+    make.build(folder / "digits", folder / "out", steps=60, resamples=100)
     assert before == {p: p.read_bytes() for p in files}
 
 
@@ -127,17 +128,17 @@ def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(report, "report_page", stops)
+        patch.setattr(make, "report_page", stops)
         with pytest.raises(KeyboardInterrupt):
-            report.build(tmp_path / "digits", tmp_path / "out", steps=10)
+            make.build(tmp_path / "digits", tmp_path / "out", steps=10)
     assert not (tmp_path / "out" / "report.html").exists()
-    assert report.build(tmp_path / "digits", tmp_path / "out", steps=10).exists()
+    assert make.build(tmp_path / "digits", tmp_path / "out", steps=10).exists()
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
 def message(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
-        report.main([str(a) for a in arguments])
+        main([str(a) for a in arguments])
     text = str(stop.value)
     assert text.startswith("error: ") and "Traceback" not in text
     return text
@@ -156,7 +157,7 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
 def test_a_mask_of_another_size_is_left_out_and_the_page_says_so(tmp_path):
     examples.write_png(tmp_path / "mine", images=20)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "mine" / "ben" / "digit004.png")
-    page = report.build(tmp_path / "mine", tmp_path / "out", steps=4, resamples=20)
+    page = make.build(tmp_path / "mine", tmp_path / "out", steps=4, resamples=20)
     text = " ".join(read(page.read_text("utf-8")).text)
     assert "1 cases left out" in text and "ben/digit004.png: its size is (9, 9)" in text
     assert "19 images of 19 cases" in text
@@ -176,7 +177,7 @@ def settings(page):
 def test_anchor_and_flip_are_part_of_what_the_report_is(tmp_path, capsys):
     examples.write_png(tmp_path / "mine", images=20)
     mine = ("--data", tmp_path / "mine", "--steps", 4, "--out")
-    page = report.build(
+    page = make.build(
         tmp_path / "mine", tmp_path / "image", anchor="image", flip=False, steps=4, resamples=20
     )
     made = settings(page)
@@ -190,12 +191,12 @@ def test_anchor_and_flip_are_part_of_what_the_report_is(tmp_path, capsys):
     told = message(capsys, *mine, tmp_path / "other", "--anchor", "image", "--method", "trace")
     assert "method trace does not: use calibrated" in told and not (tmp_path / "other").exists()
     with pytest.raises(ValueError, match="unknown anchor 'truth'; allowed: annotators, image"):
-        report.anchored("calibrated", "truth")
+        make.anchored("calibrated", "truth")
 
 
 def test_the_help_says_what_the_image_anchor_assumes(capsys):
     with pytest.raises(SystemExit):
-        report.main(["--help"])
+        main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "assumes that objects end where the image changes most" in text and "--no-flip" in text
 
@@ -204,15 +205,15 @@ def test_methods_bring_their_trace_weight_to_own_data(tiny_folder):
     weights = {"trace": 0.1, "trace_printed": 0.7, "no_trace": 0.0, "calibrated": 0.0}
     for method, weight in weights.items():
         for cfg in (
-            report.own_config(tiny_folder, method, 10),
+            make.own_config(tiny_folder, method, 10),
             ns.ExperimentConfig.preset("own", method=method, dataset=str(tiny_folder)),
         ):
             assert cfg.trace_weight == weight, method
             assert cfg.warm_up == "fixed" and cfg.warm_up_share == 0.5
-    printed, held = (report.own_config(tiny_folder, m, 10) for m in ("trace_printed", "trace"))
+    printed, held = (make.own_config(tiny_folder, m, 10) for m in ("trace_printed", "trace"))
     assert (printed.dominance_weight, held.dominance_weight) == (0.0, 5.0)
-    assert held.flip and not report.own_config(tiny_folder, "trace", 10, flip=False).flip
-    assert report.own_config(tiny_folder, "calibrated_image", 10).anchor == "image"
+    assert held.flip and not make.own_config(tiny_folder, "trace", 10, flip=False).flip
+    assert make.own_config(tiny_folder, "calibrated_image", 10).anchor == "image"
 
 
 def test_out_holds_something_else_or_another_report(tiny_folder, tmp_path, capsys):
@@ -231,7 +232,7 @@ def test_out_holds_something_else_or_another_report(tiny_folder, tmp_path, capsy
 
 def test_changed_masks_never_return_the_old_page(tmp_path, capsys):
     examples.write_png(tmp_path / "mine", images=20)
-    report.build(tmp_path / "mine", tmp_path / "out", steps=4, resamples=20)
+    make.build(tmp_path / "mine", tmp_path / "out", steps=4, resamples=20)
     file = tmp_path / "mine" / "anna" / "digit003.png"
     Image.fromarray(255 - np.array(Image.open(file))).save(file)
     text = message(capsys, "--data", tmp_path / "mine", "--out", tmp_path / "out", "--steps", 4)
@@ -241,16 +242,16 @@ def test_changed_masks_never_return_the_old_page(tmp_path, capsys):
 def test_a_first_call_that_failed_binds_nobody(tmp_path, monkeypatch):
     examples.write_png(tmp_path / "mine", images=20)
     with monkeypatch.context() as patch:
-        patch.setattr(report, "run", lambda cfg: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(make, "run", lambda cfg: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            report.build(tmp_path / "mine", tmp_path / "out", steps=4)
-    page = report.build(tmp_path / "mine", tmp_path / "out", steps=6, resamples=20)
+            make.build(tmp_path / "mine", tmp_path / "out", steps=4)
+    page = make.build(tmp_path / "mine", tmp_path / "out", steps=6, resamples=20)
     assert "simulated" not in page.read_text("utf-8")
 
 
 def test_origin_is_what_was_said(tmp_path):
     examples.write_png(tmp_path / "mine", images=20)
-    page = report.build(
+    page = make.build(
         tmp_path / "mine", tmp_path / "out", steps=4, resamples=20, origin="simulated"
     )
     assert "data: simulated" in page.read_text("utf-8")
@@ -263,7 +264,7 @@ def test_a_page_of_any_finished_run(tiny_folder, tmp_path):
     done = ns.run(cfg)
     shutil.copytree(done.path, tmp_path / "copy")
     copied = Run(read_config(tmp_path / "copy"), tmp_path / "copy", done.build)
-    text = " ".join(read(report.report_page(copied, tmp_path, 50).read_text("utf-8")).text)
+    text = " ".join(read(make.report_page(copied, tmp_path, 50).read_text("utf-8")).text)
     assert "Network on majority labels" in text and "nothing to watch" in text
 
 
@@ -272,7 +273,7 @@ def test_images_that_were_left_out_do_not_stop_the_predictions(tmp_path):
     examples.write_png(mine, images=24)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(mine / "images" / "digit003.png")
     (mine / "images" / "digit005.png").write_bytes(b"no picture")
-    page = report.build(mine, tmp_path / "out", steps=4, resamples=20)
+    page = make.build(mine, tmp_path / "out", steps=4, resamples=20)
     text = " ".join(read(page.read_text("utf-8")).text)
     assert "2 cases left out" in text and "digit003" in text and "digit005" in text
     there = {p.name for p in (tmp_path / "out" / "predictions").iterdir()}
@@ -285,7 +286,7 @@ def test_a_missing_channel_leaves_out_that_image_only(tmp_path):
     shutil.copytree(mine / "images", mine / "images_t2")
     (mine / "images").rename(mine / "images_t1")
     (mine / "images_t1" / "digit009.png").unlink()
-    page = report.build(mine, tmp_path / "out", steps=4, resamples=20)
+    page = make.build(mine, tmp_path / "out", steps=4, resamples=20)
     assert "23 images of 23 cases" in page.read_text("utf-8")
     assert not (tmp_path / "out" / "predictions" / "digit009").exists()
 
@@ -295,7 +296,7 @@ def test_a_reference_for_some_images_does_not_choose_what_is_learned_from(tmp_pa
     examples.write_png(mine, images=24)
     (mine / "truth").mkdir()
     shutil.copy(mine / "anna" / "digit000.png", mine / "truth" / "digit000.png")
-    page = report.build(mine, tmp_path / "out", steps=4, resamples=20).read_text("utf-8")
+    page = make.build(mine, tmp_path / "out", steps=4, resamples=20).read_text("utf-8")
     assert "24 images of 24 cases" in page and "lacks 23 of 24 images" in page
 
 
@@ -316,7 +317,7 @@ def test_predictions_lie_voxel_by_voxel_where_the_masks_lie(tmp_path, code):
             file = tmp_path / "mine" / folder / f"c{k}.nii.gz"
             file.parent.mkdir(parents=True, exist_ok=True)
             nib.Nifti1Image(array, affine).as_reoriented(turn).to_filename(file)
-    report.build(tmp_path / "mine", tmp_path / "out", steps=100, resamples=10)
+    make.build(tmp_path / "mine", tmp_path / "out", steps=100, resamples=10)
     for k in range(6):
         wrote = np.asarray(nib.load(tmp_path / "mine" / "anna" / f"c{k}.nii.gz").dataobj) > 0
         file = tmp_path / "out" / "predictions" / f"c{k}" / "truth.nii.gz"

@@ -3,7 +3,7 @@
 import pytest
 
 import noisyseg as ns
-from noisyseg import results
+from noisyseg import storage
 
 
 def test_an_unknown_metric_names_those_there_are(tiny_folder):
@@ -14,7 +14,7 @@ def test_an_unknown_metric_names_those_there_are(tiny_folder):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.json"
-    results.write_json(path, {"a": 1})
+    storage.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        results.write_json(path, {"a": object()})
+        storage.write_json(path, {"a": object()})
     assert path.read_text() == '{\n "a": 1\n}\n' and list(tmp_path.iterdir()) == [path]

@@ -6,8 +6,8 @@ import pytest
 from rows import rows_of
 from scipy import stats
 
-from noisyseg import standings
 from noisyseg.methods import METHODS
+from noisyseg.paper import standings
 
 
 def test_the_best_other_network_is_found_among_those_that_compete():

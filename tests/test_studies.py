@@ -5,26 +5,27 @@ import math
 import pandas as pd
 import pytest
 
-from noisyseg import charts, studies, sweeps, tables
 from noisyseg.config import ExperimentConfig
 from noisyseg.methods import METHODS
+from noisyseg.paper import ablations, plan, source_data
+from noisyseg.plots import ladder
 from noisyseg.simulate import ANNOTATORS, simulate_labels
 
 
 @pytest.mark.parametrize("profile", ["smoke", "reduced"])
-@pytest.mark.parametrize("experiment", studies.STUDIES)
+@pytest.mark.parametrize("experiment", ablations.STUDIES)
 def test_every_run_has_its_own_row(experiment, profile):
-    configs = sweeps.study_configs(experiment, profile)
+    configs = plan.study_configs(experiment, profile)
     keys = [
-        (*(getattr(c, k) for k in tables.KEY), str(studies.columns(c))) for c in configs
+        (*(getattr(c, k) for k in source_data.KEY), str(ablations.columns(c))) for c in configs
     ]  # NaN is no key, its text is
     assert len(set(keys)) == len(keys) == len(configs) > 3
     assert {c.experiment for c in configs} == {experiment}
 
 
-@pytest.mark.parametrize("experiment", studies.STUDIES)
+@pytest.mark.parametrize("experiment", ablations.STUDIES)
 def test_bounds_and_ours_stand_in_every_study(experiment):
-    methods = {c.method for c in sweeps.study_configs(experiment, "reduced")}
+    methods = {c.method for c in plan.study_configs(experiment, "reduced")}
     if experiment == "ablation_warm_up":  # one method over its settings, beside the main tables
         assert methods == {"trace"}
         return
@@ -33,7 +34,7 @@ def test_bounds_and_ours_stand_in_every_study(experiment):
 
 
 def test_people_are_two_data_sets_each_at_its_own_size():
-    configs = sweeps.study_configs("people", "reduced")
+    configs = plan.study_configs("people", "reduced")
     epochs = {(c.dataset, c.epochs) for c in configs}
     assert epochs == {("people_crowd", 40), ("people_persons", 50)}
     for cfg in configs:
@@ -48,38 +49,38 @@ def test_people_are_two_data_sets_each_at_its_own_size():
 
 def test_a_study_knows_every_annotator_set_it_uses():
     for experiment in ("ablation_trace", "ablation_noise"):
-        for cfg in sweeps.study_configs(experiment, "reduced"):
+        for cfg in plan.study_configs(experiment, "reduced"):
             if cfg.method != "clean":
-                assert studies.columns(cfg)["annotator_set"] in studies.ANNOTATOR_SETS
+                assert ablations.columns(cfg)["annotator_set"] in ablations.ANNOTATOR_SETS
 
 
 def test_the_paper_and_ours_are_tried_at_every_trace_weight():
     seeds = {}
-    for cfg in sweeps.study_configs("ablation_trace", "reduced"):
-        own = studies.columns(cfg)
+    for cfg in plan.study_configs("ablation_trace", "reduced"):
+        own = ablations.columns(cfg)
         if own["annotator_set"] == "five" and own["warm_up"] == "fixed 0.5":
             key = cfg.method, cfg.labelling, cfg.dominance_weight, cfg.trace_weight
             seeds.setdefault(key, set()).add(cfg.seed)
-    for weight in studies.TRACE_WEIGHTS:
+    for weight in ablations.TRACE_WEIGHTS:
         assert seeds["trace", "dense", 5.0, weight] == seeds["trace", "dense", 0.0, weight]
         for labelling in ("dense", "one"):
             assert seeds["calibrated", labelling, 5.0, weight] == {0, 1, 2}
 
 
 def test_the_ladder_has_runs_for_every_step():
-    configs = sweeps.study_configs("ablation_trace", "reduced")
-    rows = [studies.columns(c) | {k: getattr(c, k) for k in tables.KEY} for c in configs]
+    configs = plan.study_configs("ablation_trace", "reduced")
+    rows = [ablations.columns(c) | {k: getattr(c, k) for k in source_data.KEY} for c in configs]
     table = pd.DataFrame(rows).assign(metric="dice", annotator="all", value=0.5, **{"class": "all"})
-    seeds = charts.ladder(table).groupby("step", observed=False).seed.nunique()
-    assert dict(seeds) == dict.fromkeys(charts.LADDER, 3)
+    seeds = ladder.ladder(table).groupby("step", observed=False).seed.nunique()
+    assert dict(seeds) == dict.fromkeys(ladder.LADDER, 3)
 
 
 def test_plateau_and_cliff_vary_two_settings_around_the_paper_s_method():
     runs = {}
-    for cfg in sweeps.study_configs("ablation_warm_up", "reduced"):
+    for cfg in plan.study_configs("ablation_warm_up", "reduced"):
         key = cfg.trace_weight, cfg.warm_up_share, cfg.dominance_weight
         runs.setdefault((cfg.dataset, *key), set()).add(cfg.seed)
-        assert studies.columns(cfg)["start"] == "near identity"
+        assert ablations.columns(cfg)["start"] == "near identity"
     assert {name for name, *_ in runs} == {"mnist", "ms", "brats", "lidc"}
     assert {w for _, w, share, _ in runs if share == 0.5} == {0.0, 0.1, 0.3, 0.7, 1.5}
     assert {share for _, w, share, _ in runs if w == 0.1} == {0.0, 0.25, 0.5, 0.75}
@@ -95,13 +96,13 @@ def test_the_first_phase_in_a_word():
     }  # fmt: skip
     for word, changes in cases.items():
         cfg = ExperimentConfig.preset("ablation_trace", "smoke", "trace", dataset="mnist")
-        assert studies.columns(cfg.replace(**changes))["warm_up"] == word
+        assert ablations.columns(cfg.replace(**changes))["warm_up"] == word
 
 
 def test_the_pool_has_twenty_different_annotators_and_begins_with_the_papers_kinds():
-    assert len(set(studies.POOL)) == 20
-    kinds = {name.split("@")[0].split("#")[0] for name in studies.POOL[:5]}
-    assert kinds == set(studies.FIVE) <= ANNOTATORS.keys()
+    assert len(set(ablations.POOL)) == 20
+    kinds = {name.split("@")[0].split("#")[0] for name in ablations.POOL[:5]}
+    assert kinds == set(ablations.FIVE) <= ANNOTATORS.keys()
 
 
 def test_degree_one_writes_nearly_what_the_plain_names_write():
@@ -110,8 +111,10 @@ def test_degree_one_writes_nearly_what_the_plain_names_write():
     truth = np.zeros((6, 20, 20), int)
     truth[:, 6:14, 5:15] = 1
     ids = [str(k) for k in range(6)]
-    plain = simulate_labels(truth, ids, studies.ANNOTATOR_SETS["unfaithful"], 0)
-    named = simulate_labels(truth, ids, studies.noisy(studies.ANNOTATOR_SETS["unfaithful"], 1), 0)
+    plain = simulate_labels(truth, ids, ablations.ANNOTATOR_SETS["unfaithful"], 0)
+    named = simulate_labels(
+        truth, ids, ablations.noisy(ablations.ANNOTATOR_SETS["unfaithful"], 1), 0
+    )
     area = [x.sum((0, 2, 3)) / truth.sum() for x in (plain, named)]
     assert area[0] == pytest.approx(area[1], rel=0.1)  # other random patches, equal degree
     none = simulate_labels(truth, ids, ("over@0", "under@0"), 0)
@@ -119,7 +122,7 @@ def test_degree_one_writes_nearly_what_the_plain_names_write():
 
 
 def test_columns_do_not_claim_settings_a_baseline_lacks():
-    own = {c.method: studies.columns(c) for c in sweeps.study_configs("ablation_trace", "smoke")}
+    own = {c.method: ablations.columns(c) for c in plan.study_configs("ablation_trace", "smoke")}
     assert math.isnan(own["mode"]["trace_weight"]) and own["mode"]["start"] == "none"
     assert own["trace"]["start"] == "near identity" and own["trace"]["dominance_level"] == "pixel"
     assert own["trace_printed"]["dominance_level"] == "none"
@@ -127,4 +130,4 @@ def test_columns_do_not_claim_settings_a_baseline_lacks():
 
 
 def test_the_tables_of_the_paper_have_no_further_columns():
-    assert studies.columns(sweeps.table_configs("mnist", "smoke")[0]) == {}
+    assert ablations.columns(plan.table_configs("mnist", "smoke")[0]) == {}

@@ -7,7 +7,7 @@ from rows import rows_of
 from scipy import stats
 
 import noisyseg as ns
-from noisyseg import sweeps, tables
+from noisyseg.paper import plan, source_data, tables
 
 
 @pytest.fixture
@@ -24,47 +24,49 @@ def runs(folder, **overrides):
 
 
 def test_columns_are_the_contracts(tiny_folder, figures):
-    path = tables.export(runs(tiny_folder))
+    path = source_data.export(runs(tiny_folder))
     assert path == figures / "tiny.smoke.csv"
     table = pd.read_csv(path)
-    assert list(table.columns) == tables.COLUMNS
+    assert list(table.columns) == source_data.COLUMNS
     assert set(table.origin) == {"simulated"} and set(table.profile) == {"smoke"}
     assert table.value.between(0, 2).all() and (table.n_images > 0).all()
 
 
 def test_a_table_grows_and_replaces_by_key(tiny_folder, figures):
     first, second = runs(tiny_folder)
-    tables.export([first])
-    tables.export([second])
-    both = pd.read_csv(tables.export([first, second]))
+    source_data.export([first])
+    source_data.export([second])
+    both = pd.read_csv(source_data.export([first, second]))
     assert set(both.method) == {"majority_fusion", "staple_fusion"}
-    assert not both.duplicated(tables.KEY + ["metric", "class", "annotator"]).any()
-    tables.export(runs(tiny_folder, seed=1))
-    assert set(tables.source_data("tiny").seed) == {0, 1}
+    assert not both.duplicated(source_data.KEY + ["metric", "class", "annotator"]).any()
+    source_data.export(runs(tiny_folder, seed=1))
+    assert set(source_data.read("tiny").seed) == {0, 1}
 
 
 def test_ablations_append_their_columns(tiny_folder, figures):
     cfgs = [r.config.replace(experiment="ablation_annotators") for r in runs(tiny_folder)]
-    tables.export([ns.run(cfg) for cfg in cfgs])
-    tables.export([ns.run(cfgs[0])])  # again: replaced, not doubled
-    data = tables.source_data("ablation_annotators")
-    assert list(data.columns) == [*tables.COLUMNS, "n_annotators"]
-    assert not data.duplicated([*tables.KEY, "n_annotators", "metric", "class", "annotator"]).any()
+    source_data.export([ns.run(cfg) for cfg in cfgs])
+    source_data.export([ns.run(cfgs[0])])  # again: replaced, not doubled
+    data = source_data.read("ablation_annotators")
+    assert list(data.columns) == [*source_data.COLUMNS, "n_annotators"]
+    assert not data.duplicated(
+        [*source_data.KEY, "n_annotators", "metric", "class", "annotator"]
+    ).any()
 
 
 def test_what_a_table_lacks_is_found_without_its_runs(tiny_folder, figures):
     cfgs = [r.config for r in runs(tiny_folder)]
-    assert sweeps.missing(cfgs) == cfgs  # no table yet
-    tables.export([ns.run(cfgs[0])])
-    assert sweeps.missing(cfgs) == cfgs[1:]
+    assert plan.missing(cfgs) == cfgs  # no table yet
+    source_data.export([ns.run(cfgs[0])])
+    assert plan.missing(cfgs) == cfgs[1:]
     changed = cfgs[0].replace(labelling="one")
-    assert sweeps.missing([changed]) == [changed]
+    assert plan.missing([changed]) == [changed]
 
 
 def test_data_that_are_not_here_stop_no_other_run(tiny_folder, figures, tmp_path, capsys):
     here = [r.config for r in runs(tiny_folder)]
     away = [cfg.replace(dataset=str(tmp_path / "people_nowhere")) for cfg in here]
-    assert sweeps.missing(away + here) == here
+    assert plan.missing(away + here) == here
     (line,) = capsys.readouterr().out.splitlines()
     assert "people_nowhere: no prepared data, so 2 runs" in line and "README" in line
 
@@ -76,11 +78,11 @@ def test_one_table_holds_two_data_sets_apart(tiny_folder, figures, tmp_path):
         split=["train"] * 12 + ["val"] * 4 + ["test"] * 4, origin="simulated",
     )  # fmt: skip
     cfgs = [run.config for folder in (tiny_folder, other) for run in runs(folder)]
-    tables.export(map(ns.run, cfgs[:2]))
-    assert sweeps.missing(cfgs) == cfgs[2:]
-    tables.export(map(ns.run, cfgs[2:]))
-    assert sweeps.missing(cfgs) == []
-    data = tables.source_data("tiny")
+    source_data.export(map(ns.run, cfgs[:2]))
+    assert plan.missing(cfgs) == cfgs[2:]
+    source_data.export(map(ns.run, cfgs[2:]))
+    assert plan.missing(cfgs) == []
+    data = source_data.read("tiny")
     assert set(data.dataset) == {"tiny", "other"}
     assert list(tables.summarise(data[data.dataset == "tiny"], "dice")["count"]) == [1, 1]
     with pytest.raises(ValueError, match="several data sets .other, tiny.*choose"):
@@ -90,16 +92,16 @@ def test_one_table_holds_two_data_sets_apart(tiny_folder, figures, tmp_path):
 @pytest.mark.parametrize("experiment", ["mnist", "ms", "brats", "lidc", "ablation_lidc", "people"])
 def test_every_committed_row_is_of_a_run_that_can_be_had_today(experiment):
     """Rows of settings that are gone would stand beside rows they cannot be compared with."""
-    study = experiment in sweeps.STUDIES
-    cfgs = (sweeps.study_configs if study else sweeps.table_configs)(experiment, "reduced")
-    if experiment == "people" and len(sweeps.prepared(cfgs)) < len(cfgs):
+    study = experiment in plan.STUDIES
+    cfgs = (plan.study_configs if study else plan.table_configs)(experiment, "reduced")
+    if experiment == "people" and len(plan.prepared(cfgs)) < len(cfgs):
         pytest.skip("the images of the people are not here, see data_prep/README.md")
     data = {name: ns.load_dataset(name) for name in {c.dataset for c in cfgs}}
     archives = [d for d in data.values() if d.origin == "real" and d.name != "mnist"]
     if archives and experiment != "people":
         pytest.skip("data/ holds a real archive; the committed tables stand on stand-ins")
     known = {(c.labelling, c.digest(data[c.dataset].fingerprint)) for c in cfgs}
-    assert tables.held(experiment, "reduced") <= known
+    assert source_data.held(experiment, "reduced") <= known
 
 
 def test_training_curves_come_back_by_name(tiny_folder, figures):
@@ -107,8 +109,8 @@ def test_training_curves_come_back_by_name(tiny_folder, figures):
         "tiny", "smoke", "mode", dataset=str(tiny_folder), epochs=2, width=4, depth=2
     )
     run = ns.run(cfg)
-    tables.export_histories({"a": run, "b": run})
-    back = tables.source_histories("tiny")
+    source_data.export_histories({"a": run, "b": run})
+    back = source_data.read_histories("tiny")
     assert list(back) == ["a", "b"]
     pd.testing.assert_frame_equal(back["a"].drop(columns="name"), run.history)
 
@@ -117,13 +119,13 @@ def test_the_best_profile_wins(figures):
     figures.mkdir()
     for profile in ("smoke", "reduced"):
         pd.DataFrame({"profile": [profile]}).to_csv(figures / f"tiny.{profile}.csv", index=False)
-    assert tables.source_data("tiny").profile.item() == "reduced"
-    assert tables.source_data("tiny", "smoke").profile.item() == "smoke"
+    assert source_data.read("tiny").profile.item() == "reduced"
+    assert source_data.read("tiny", "smoke").profile.item() == "smoke"
 
 
 def test_a_missing_table_says_how_to_make_it(figures):
     with pytest.raises(FileNotFoundError, match="make figures"):
-        tables.source_data("nothing")
+        source_data.read("nothing")
 
 
 def test_the_interval_is_scipys():

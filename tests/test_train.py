@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import noisyseg as ns
-from noisyseg import results
 from noisyseg.methods import METHODS
+from noisyseg.runs import read_config
 from noisyseg.train import SwapWarning, TrainingStopped
 
 # Nine steps of a tiny network may find nothing yet, and it says so.
@@ -162,7 +162,7 @@ def test_the_run_folder_is_the_contracts(tiny_folder):
         "model.pt",
         "DONE",
     }
-    assert results.read_config(run.path) == run.config
+    assert read_config(run.path) == run.config
     assert run.path.name == f"tiny-calibrated-s0-{run.config.digest(run.provenance['fingerprint'])}"
 
 
@@ -172,7 +172,7 @@ def test_a_diverging_run_names_the_remedy(tiny_folder):
 
 
 def test_the_warm_up_holds_or_maximises_the_trace():
-    from noisyseg.recipes import trace_weight
+    from noisyseg.build import trace_weight
 
     for kind, expected in (("none", 0.3), ("hold", 0.0), ("maximise", -0.3)):
         cfg = ns.ExperimentConfig.preset(
@@ -183,7 +183,7 @@ def test_the_warm_up_holds_or_maximises_the_trace():
 
 @pytest.mark.parametrize(("share", "epochs", "length"), [(0.5, 8, 4), (0.5, 3, 2), (0.0, 8, 0)])
 def test_the_first_phase_has_its_share_of_the_epochs(share, epochs, length):
-    from noisyseg.recipes import warm_up_epochs
+    from noisyseg.build import warm_up_epochs
 
     cfg = ns.ExperimentConfig.preset(method="trace", epochs=epochs, warm_up_share=share)
     assert warm_up_epochs(cfg) == length

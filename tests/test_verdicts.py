@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from noisyseg import claims, verdicts
-from noisyseg.claims import BOTH, HELD, OURS, PRINTED, Claim
+from noisyseg.config import TARGET
 from noisyseg.methods import METHODS
-from noisyseg.tables import TARGET, interval
+from noisyseg.paper import claims, verdicts
+from noisyseg.paper.claims import BOTH, HELD, OURS, PRINTED, Claim
+from noisyseg.paper.tables import interval
 
 HIGH, LOW = [0.9, 0.91, 0.92], [0.5, 0.52, 0.51]
 

@@ -3,7 +3,7 @@
 import pytest
 
 import noisyseg as ns
-from noisyseg.annotators import estimate, report_of_estimate, sentences
+from noisyseg.report.skills import estimate, report_of_estimate, sentences
 from noisyseg.widgets.skills import annotator_panel
 
 

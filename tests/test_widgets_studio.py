@@ -10,7 +10,8 @@ from matplotlib.image import imread
 from sklearn.metrics import confusion_matrix, f1_score
 
 from noisyseg import simulate
-from noisyseg.data import load_dataset, write_prepared
+from noisyseg.data.dataset import load_dataset
+from noisyseg.data.folder import write_prepared
 from noisyseg.widgets.parts import Explorer
 from noisyseg.widgets.studio import annotator_studio
 

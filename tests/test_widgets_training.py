@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import noisyseg as ns
-from noisyseg.studies import ANNOTATOR_SETS
+from noisyseg.paper.ablations import ANNOTATOR_SETS
 from noisyseg.widgets import training as module
 from noisyseg.widgets.training import small_training
 

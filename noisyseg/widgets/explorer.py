@@ -17,10 +17,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.widgets import RectangleSelector
 from numpy import ndarray
 
-from noisyseg import metrics, overlays, plotting
-from noisyseg.data import SegmentationDataset, load_dataset
-from noisyseg.recipes import load_splits
-from noisyseg.results import Run
+from noisyseg import metrics
+from noisyseg.build import load_splits
+from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.plots import maps, style
+from noisyseg.runs import Run
 from noisyseg.widgets.parts import Explorer, clickable, dropdown, matrix_table, reacts, slider
 
 EVERYBODY = "all annotators"
@@ -76,7 +77,7 @@ class ConfusionExplorer(Explorer):
         self.canvas = clickable(self.figure)
         self.axis = self.figure.subplots()
         height, width = self._data(self.run.value).space
-        plotting.panel(self.axis, np.zeros((height, width, 3)))
+        style.panel(self.axis, np.zeros((height, width, 3)))
         self.mark = Rectangle((0, 0), 1, 1, fill=False, **MARK)
         self.axis.add_patch(self.mark)
         self.brushed = False  # a drag ends with a release, which is no click then
@@ -212,14 +213,14 @@ class ConfusionExplorer(Explorer):
         chosen = self._chosen(data)[0]
         name, what = data.annotators[chosen] if data.annotators else "", self.shown.value
         if what == "reference" and truth is not None:
-            return overlays.class_map(truth), what
+            return maps.class_map(truth), what
         if what == "estimated truth":
-            return overlays.class_map(found.probs.argmax(0)), what
+            return maps.class_map(found.probs.argmax(0)), what
         if what == "written" and labels is not None:
-            return overlays.class_map(labels[chosen]), f"written by {name}"
+            return maps.class_map(labels[chosen]), f"written by {name}"
         if what == "CMs" and found.confusion is not None and len(data.classes) == 2:
-            return plotting.spatial_matrix(found.confusion[chosen], found.probs), f"CMs of {name}"
-        return plotting.grey(np.array(data.images[self.image.value][0], float)), "input"
+            return maps.spatial_matrix(found.confusion[chosen], found.probs), f"CMs of {name}"
+        return style.grey(np.array(data.images[self.image.value][0], float)), "input"
 
     def still(self) -> Figure:
         """The picture with the marked area, and the estimated matrices of all annotators."""
@@ -230,13 +231,13 @@ class ConfusionExplorer(Explorer):
         first, *rest = np.atleast_1d(figure.subplots(1, 1 + len(chosen)))
         top, left, bottom, right = self.box
         labels = None if data.labels is None else np.array(data.labels[self.image.value])
-        plotting.panel(first, *self._picture(data, found, labels, None), cmap="gray")
+        style.panel(first, *self._picture(data, found, labels, None), cmap="gray")
         corner = (left - 0.5, top - 0.5)
         first.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, **MARK))
         for axis, r in zip(rest, chosen, strict=True):
             assert found.confusion is not None
             mean = found.confusion[r][..., top:bottom, left:right].mean((2, 3))
-            plotting.matrix_panel(axis, mean, data.annotators[r], data.classes)
+            maps.matrix_panel(axis, mean, data.annotators[r], data.classes)
             axis.tick_params(labelsize=6)
         return figure
 

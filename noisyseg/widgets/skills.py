@@ -1,16 +1,16 @@
 """Annotator panel: a report on annotators to leaf through, from a finished run.
 
-Chooses annotator, class and label by controls; numbers come from `annotators`, pictures from
-`portraits`.
+Chooses annotator, class and label by controls; numbers come from `report.skills`, pictures
+from `plots.portraits`.
 """
 
 import numpy as np
 from ipywidgets import HTML
 from matplotlib.figure import Figure
 
-from noisyseg import overlays, plotting, portraits
-from noisyseg.annotators import Estimate, estimate, report_of_estimate, sentences
-from noisyseg.results import Run
+from noisyseg.plots import portraits, style
+from noisyseg.report.skills import Estimate, estimate, report_of_estimate, sentences
+from noisyseg.runs import Run
 from noisyseg.widgets.parts import Explorer, drawing, drawn, dropdown, reacts, row, slider
 
 
@@ -72,11 +72,11 @@ class AnnotatorPanel(Explorer):
         n, r = list(data.image_ids).index(image), list(data.annotators).index(name)
         figure = Figure(figsize=(5.2, 2.7), layout="constrained")
         left, right = figure.subplots(1, 2)
-        pixels = plotting.grey(np.array(data.images[n][0], float))
+        pixels = style.grey(np.array(data.images[n][0], float))
         for axis in (left, right):
-            plotting.panel(axis, pixels, cmap="gray")
-        portraits.outline(right, self.found.truth[n], portraits.ESTIMATE)
-        portraits.outline(right, self.labels[n, r], overlays.ANNOTATOR_COLOURS[0])
+            style.panel(axis, pixels, cmap="gray")
+        portraits.outline(right, self.found.truth[n], style.ESTIMATE)
+        portraits.outline(right, self.labels[n, r], style.ANNOTATOR_COLOURS[0])
         right.set_title(f"{name} (yellow), estimate (pink)", fontsize=8)
         left.set_title(str(image)[-28:], fontsize=8)
         self.sheet.value = drawn(figure)

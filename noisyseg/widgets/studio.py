@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from noisyseg import fusion, metrics, overlays, plotting, simulate
-from noisyseg.data import SegmentationDataset, load_dataset
-from noisyseg.paths import data_root
+from noisyseg import fusion, metrics, simulate
+from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.plots import maps, style
+from noisyseg.storage import data_root
 from noisyseg.widgets.parts import Explorer, Picture, dropdown, matrix_table, reacts, row, slider
 
 # kind -> (degree in px at the start, largest degree); None = the kind has no degree.
@@ -114,14 +115,12 @@ class AnnotatorStudio(Explorer):
     def _coloured(self, mask: Int[ndarray, "h w"], truth: Int[ndarray, "h w"]) -> ndarray:
         """Two classes in the paper's colours of errors, more in the colours of the classes."""
         if len(self.classes) == 2:
-            return plotting.true_spatial_matrix(mask, truth)
-        return overlays.class_map(mask)
+            return maps.true_spatial_matrix(mask, truth)
+        return maps.class_map(mask)
 
     def _show_fixed(self, image: Float[ndarray, "c h w"], truth: Int[ndarray, "h w"]) -> None:
-        self.pictures["input"].show(plotting.grey(image[0]))
-        self.pictures["truth"].show(
-            overlays.class_map(truth) if truth.max() > 1 else truth, "truth"
-        )
+        self.pictures["input"].show(style.grey(image[0]))
+        self.pictures["truth"].show(maps.class_map(truth) if truth.max() > 1 else truth, "truth")
 
     def _show_annotators(
         self, kinds: list[str], labels: Int[ndarray, "r h w"], truth: Int[ndarray, "h w"]
@@ -154,7 +153,7 @@ class AnnotatorStudio(Explorer):
             shown[name.replace("@", " ") + (" px" if "@" in name else "")] = self.masks[
                 name.partition("@")[0]
             ].pixels
-        figure = plotting.picture_row(shown, size=1.25)
+        figure = maps.picture_row(shown, size=1.25)
         plt.close(figure)
         return figure
 

@@ -15,11 +15,12 @@ import pandas as pd
 from ipywidgets import HTML, Button
 from matplotlib.figure import Figure
 
-from noisyseg import diagnostics, plotting
+from noisyseg import diagnostics
 from noisyseg.config import ExperimentConfig
 from noisyseg.methods import METHODS
-from noisyseg.results import Run
-from noisyseg.studies import ANNOTATOR_SETS
+from noisyseg.paper.ablations import ANNOTATOR_SETS
+from noisyseg.plots import style
+from noisyseg.runs import Run
 from noisyseg.train import SwapWarning, TrainingStopped, run
 from noisyseg.widgets.parts import Explorer, Picture, drawing, drawn, dropdown, row, slider
 
@@ -171,7 +172,7 @@ class SmallTraining(Explorer):
         runs = list(self.finished.values())[-SHOWN:]
         shown = runs[-1].exhibits
         pictures = [Picture("input"), Picture("truth")]
-        pictures[0].show(plotting.grey(shown["image"][0, 0].astype(float)))
+        pictures[0].show(style.grey(shown["image"][0, 0].astype(float)))
         pictures[1].show(shown["truth"][0].astype(float))
         for done in runs:
             picture = Picture(f"{done.config.method}, {100 * done.value('dice'):.0f} %")

@@ -5,7 +5,6 @@ Knows paths, tables and arrays; knows no model, loss or data set.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -18,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from noisyseg.config import ExperimentConfig
-from noisyseg.paths import runs_root
+from noisyseg.storage import replacing, runs_root, write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -104,30 +103,6 @@ def claimed(folder: Path) -> Iterator[None]:
         for stray in folder.glob("*.part"):
             stray.unlink()
         yield
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write to the path given, then rename it to `path`; a failure leaves the old file."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """`values` as indented JSON, atomically."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """`table` as CSV without its index, atomically."""
-    with replacing(path) as part:
-        table.to_csv(part, index=False, float_format="%.6g")
 
 
 def finish(

@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from scipy import ndimage
 
-from noisyseg import overlays, plotting
 from noisyseg.calibrated import LEVELS, Calibration
+from noisyseg.plots import style
+from noisyseg.plots.style import ESTIMATE, annotator_colour, class_colour
 
 COLUMNS = {"sensitivity": "sensitivity, %", "dice": "Dice with the estimate, %"}
-ESTIMATE = "#ff3bd4"
 
 
 def skill_chart(skills: pd.DataFrame) -> Figure:
     """Sensitivity and Dice with 95 % intervals: a row an annotator, a colour a class.
 
-    `skills`: as in `annotators.annotator_report`; the background is left out.
+    `skills`: as in `report.skills.annotator_report`; the background is left out.
     """
     names = list(dict.fromkeys(skills.annotator))
     classes = list(dict.fromkeys(skills["class"]))[1:]
@@ -44,16 +44,6 @@ def skill_chart(skills: pd.DataFrame) -> Figure:
     if len(classes) > 1:
         figure.axes[0].legend(fontsize=7)
     return figure
-
-
-def class_colour(k: int) -> str:
-    """The colour of foreground class `k` = 0, 1, … in charts, as on class maps."""
-    return str(overlays.CLASS_COLOURS[1:][k % (len(overlays.CLASS_COLOURS) - 1)])
-
-
-def annotator_colour(r: int) -> str:
-    """The colour of annotator `r` = 0, 1, … on pictures."""
-    return overlays.ANNOTATOR_COLOURS[r % len(overlays.ANNOTATOR_COLOURS)]
 
 
 def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 1) -> Figure:
@@ -124,7 +114,7 @@ def calibration_steps(
     steps = {"as written": labels, "moved": calibrated}
     for row, (name, masks) in zip(axes, steps.items(), strict=True):
         for axis in row:
-            plotting.panel(axis, plotting.grey(image), cmap="gray")
+            style.panel(axis, style.grey(image), cmap="gray")
         for r, mask in enumerate(masks):
             for axis in (row[r], row[-1]):
                 outline(axis, mask, annotator_colour(r))
@@ -192,8 +182,8 @@ def bias_portrait(
     extra, missed, middle = mean_errors(truth, labels, klass, size)
     pictures = {}
     for name, more, less in zip(annotators, extra, missed, strict=True):
-        colours = (middle - less)[..., None] * plotting.WHITE
-        colours = colours + more[..., None] * plotting.RED + less[..., None] * plotting.GREEN
+        colours = (middle - less)[..., None] * style.WHITE
+        colours = colours + more[..., None] * style.RED + less[..., None] * style.GREEN
         pictures[name] = np.clip(colours, 0, 1)
     return _pictures(pictures, columns=5)
 
@@ -206,7 +196,7 @@ def _pictures(pictures: Mapping[str, ndarray], columns: int) -> Figure:
     for axis in axes[len(pictures) :]:
         axis.set_visible(False)
     for axis, (title, picture) in zip(axes, pictures.items(), strict=False):
-        plotting.panel(axis, picture, title)
+        style.panel(axis, picture, title)
     return figure
 
 
@@ -219,7 +209,7 @@ def relabel_sheet(
     """The labels to look at again: the annotator's outline (yellow) on the estimate's (pink).
 
     `images` by image id, `truth` by image id, `labels` by "image id|annotator";
-    `relabel`: as in `annotators.annotator_report`.
+    `relabel`: as in `report.skills.annotator_report`.
     """
     columns = min(5, max(len(relabel), 1))
     rows = -(-max(len(relabel), 1) // columns)
@@ -229,9 +219,9 @@ def relabel_sheet(
         axis.set_visible(False)
     for axis, line in zip(axes, relabel.itertuples(), strict=False):
         image = str(line.image_id)
-        plotting.panel(axis, plotting.grey(images[image]), cmap="gray")
+        style.panel(axis, style.grey(images[image]), cmap="gray")
         outline(axis, truth[image], ESTIMATE)
-        outline(axis, labels[f"{image}|{line.annotator}"], overlays.ANNOTATOR_COLOURS[0])
+        outline(axis, labels[f"{image}|{line.annotator}"], style.ANNOTATOR_COLOURS[0])
         short = image if len(image) <= 22 else f"…{image[-21:]}"
         axis.set_title(f"{short}\n{line.annotator}, Dice {line.dice:.2f}", fontsize=7)
     return figure
@@ -259,11 +249,11 @@ def estimates(
     axes = figure.subplots(3, len(images), squeeze=False)
     for n, column in enumerate(axes.T):
         for axis in column[:2]:
-            plotting.panel(axis, plotting.grey(images[n]), cmap="gray")
+            style.panel(axis, style.grey(images[n]), cmap="gray")
         for r in range(labels.shape[1]):
             outline(column[0], labels[n, r], annotator_colour(r))
         outline(column[1], truth[n], ESTIMATE)
-        plotting.panel(column[2], uncertainty[n], cmap="magma")
+        style.panel(column[2], uncertainty[n], cmap="magma")
     for axis, text in zip(axes[:, 0], ("written", "estimate", "uncertainty"), strict=True):
         axis.set_ylabel(text)
     for r, name in enumerate(annotators):

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from noisyseg import tables
 from noisyseg.methods import METHODS
-from noisyseg.paths import figures_root
+from noisyseg.paper import tables
+from noisyseg.storage import figures_root
 
 FILE = "claims.csv"
 # The paper's method, and the row that stands for it where Eq. 4 is taken as printed.

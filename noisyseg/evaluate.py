@@ -1,19 +1,23 @@
-"""Scorecard: the metrics of a whole test set, gathered batch by batch, as table rows.
+"""From a model and a test set to numbers: the metrics of all images as table rows.
 
 Dice, IoU and energy distance are means over images; confusion matrices are pooled over
 all test images before their error is taken (`cm_rmse`), and also scored image by image
-(`cm_rmse_image`). Knows arrays and names, no model and no path.
+(`cm_rmse_image`). Labels and truth of the test split are read here and nowhere else.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from noisyseg import metrics
+from noisyseg import build, config, metrics, models
+from noisyseg.config import ExperimentConfig
+from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.runs import Run
 
 Row = dict[str, Any]
 
@@ -140,3 +144,118 @@ class Scorecard:
     def _image_error(self, kept: dict[str, Tensor]) -> Tensor:
         estimated, true = (metrics.normalise_columns(kept[k]) for k in ("estimated", "true"))
         return metrics.cm_rmse_all(estimated, true).nanmean()
+
+
+COLUMNS = "labelling method averaged_over network dice dice_present left_empty".split()
+
+
+def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
+    """Dice on the test images of each network and of the mean of their probabilities.
+
+    One row a network: labelling, method, averaged_over, network, then (0…1), for the class that
+    the paper reports, the Dice over all images (one without the class scores 1 when left empty,
+    else 0), the Dice over those that hold it, and the share of the others that is left empty.
+
+    A run of `separate` averages over its annotators; the other methods average over their seeds,
+    where they have several. Raises ValueError for a run that trained nothing, and for runs of
+    several data sets.
+    """
+    runs = list(runs)
+    if len(names := {run.config.dataset for run in runs}) != 1:
+        raise ValueError(f"give runs of one data set, not of {sorted(names)}")
+    groups: dict[tuple[str, str, str], dict[str, nn.Module]] = {}
+    for run in runs:
+        cfg, model = run.config, run.model()
+        if isinstance(model, models.SeparateModel):
+            members = zip(run.provenance["shape"]["annotators"], model.members, strict=True)
+            groups[cfg.labelling, cfg.method, f"annotators, seed {cfg.seed}"] = dict(members)
+        else:
+            groups.setdefault((cfg.labelling, cfg.method, "seeds"), {})[f"seed {cfg.seed}"] = model
+    test = build.load_splits(cfg, load_dataset(cfg.dataset)).test
+    rows = []
+    for group, networks in groups.items():
+        probs = {name: _probs(network, test) for name, network in networks.items()}
+        if len(probs) > 1:
+            probs[f"average of {len(probs)}"] = torch.stack([*probs.values()]).mean(0)
+        rows += [(*group, name, *_scores(p, test)) for name, p in probs.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@torch.no_grad()
+def _probs(network: nn.Module, test: SegmentationDataset) -> Tensor:
+    batches = torch.from_numpy(test.read_images()).split(32)  # memory
+    return torch.cat([network.eval()(image).logits.softmax(1) for image in batches])
+
+
+def _scores(probs: Tensor, test: SegmentationDataset) -> tuple[float, ...]:
+    truth, target = torch.from_numpy(test.read_truth()), config.TARGET.get(test.name)
+    chosen = [test.classes.index(target)] if target else list(range(1, test.n_classes))
+    dice = metrics.dice(probs.argmax(1), truth, test.n_classes)[:, chosen].mean(1)
+    present = torch.isin(truth, torch.tensor(chosen)).flatten(1).any(1)
+    return tuple(float(part.mean()) for part in (dice, dice[present], dice[~present]))
+
+
+EVALUATION_BATCH = 250
+EXHIBITS = 8
+
+
+class Evaluation(NamedTuple):
+    """Rows of metrics.csv, the exhibits, and one row an image (images.csv)."""
+
+    rows: list[dict[str, Any]]
+    exhibits: dict[str, np.ndarray]
+    images: pd.DataFrame
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
+    """Every metric of `METRICS` that applies, on all test images, and the exhibits.
+
+    The model is scored on the device it is on; labels and truth are read here and nowhere
+    else after training. A data set without a truth is scored by its labels alone.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    images, labels = test.read_images(), test.read_labels()
+    truth = None if test.truth is None else test.read_truth()
+    score = Scorecard(test.classes, test.annotators)
+    exhibits: dict[str, np.ndarray] = {}
+    for start in range(0, len(test), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        image, y = (torch.from_numpy(a[part]).to(device) for a in (images, labels))
+        t = None if truth is None else torch.from_numpy(truth[part]).to(device)
+        out = model(image)
+        probs = out.logits.softmax(1)
+        noisy = None if out.confusion is None else out.confusion.apply(probs)
+        dense = None if out.confusion is None else out.confusion.dense()
+        score.add(probs, y, t, noisy, dense, out.samples)
+        if not exhibits:
+            exhibits = _exhibits(image, y, t, probs, noisy, dense)
+    return Evaluation(score.rows(), exhibits, _named(score, test))
+
+
+def evaluate_fusion(cfg: ExperimentConfig, test: SegmentationDataset) -> Evaluation:
+    """Fused labels of the *test* images against their truth: no network, no generalisation."""
+    kept = test.drop_labels(cfg.labelling, cfg.seed)
+    labels, truth = (torch.from_numpy(a) for a in (kept.read_labels(), kept.read_truth()))
+    fused = build.fused_labels(cfg, kept)
+    score = Scorecard(test.classes, test.annotators)
+    score.add_fused(fused.posterior, labels, truth)
+    image = torch.from_numpy(test.read_images()[:EXHIBITS])
+    exhibits = _exhibits(image, labels, truth, fused.posterior, None, None)
+    return Evaluation(score.rows(), exhibits, _named(score, test))
+
+
+def _named(score: Scorecard, test: SegmentationDataset) -> pd.DataFrame:
+    return score.per_image().assign(image_id=test.image_ids, case_id=test.case_ids)
+
+
+def _exhibits(*tensors: Tensor | None) -> dict[str, np.ndarray]:
+    """The first test images: image, labels, truth, probs, noisy_probs, confusion (float16)."""
+    names = ("image", "labels", "truth", "probs", "noisy_probs", "confusion")
+    arrays = {}
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor is not None:
+            dtype = torch.float16 if tensor.is_floating_point() else torch.int8
+            arrays[name] = tensor[:EXHIBITS].to("cpu", dtype).numpy()
+    return arrays

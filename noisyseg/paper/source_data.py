@@ -1,8 +1,7 @@
-"""Exported tables: runs -> figures/source_data -> notebooks, beside the paper's values.
+"""The exported tables: runs -> figures/source_data -> notebooks.
 
 Contract: `figures/source_data/<experiment>.<profile>.csv`, one row a value. `smoke` files
-stand beside better ones and never replace them. Knows tables and pictures on disk; trains
-nothing and knows no model.
+stand beside better ones and never replace them. Trains nothing and knows no model.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,30 +11,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from scipy import stats
 
-from noisyseg import studies
-from noisyseg.paths import figures_root
-from noisyseg.results import Run, read_values, replacing, write_csv
+from noisyseg.paper import ablations
+from noisyseg.runs import Run, read_values
+from noisyseg.storage import figures_root, replacing, write_csv
 
 COLUMNS = (
     "experiment dataset origin profile labelling method seed metric class annotator value "
     "n_images digest"
 ).split()
 KEY = ["experiment", "dataset", "profile", "labelling", "method", "seed"]
-# The class whose Dice stands in the paper's tables, where it is not the mean over foreground.
-TARGET = {"brats": "necrotic core"}
+
+
 BEST_FIRST = ("full", "reduced", "smoke")
 
 
 def table(runs: Iterable[Run]) -> pd.DataFrame:
-    """The runs' metrics in the exported columns, then those that `studies` adds."""
+    """The runs' metrics in the exported columns, then those that `ablations` adds."""
     parts, extra = [], {}
     for run in runs:
         cfg = run.config
         fixed = {c: getattr(cfg, c) for c in KEY} | {"dataset": Path(cfg.dataset).name}
         fixed |= {"origin": run.provenance["origin"], "digest": run.path.name[-8:]}
-        fixed |= (extra := studies.columns(cfg))
+        fixed |= (extra := ablations.columns(cfg))
         parts.append(pd.concat([run.metrics, _validation(run)]).assign(**fixed))
     # No value: a column of a matrix that never occurred, e.g. STAPLE of blank masks.
     return pd.concat(parts, ignore_index=True)[[*COLUMNS, *extra]].dropna(subset="value")
@@ -57,7 +55,7 @@ def export(runs: Iterable[Run]) -> Path:
     grow with a sweep. Returns the path.
     """
     runs = list(runs)
-    new, extra = table(runs), list(studies.columns(runs[0].config))
+    new, extra = table(runs), list(ablations.columns(runs[0].config))
     name = f"{runs[0].config.experiment}.{runs[0].config.profile}.csv"
     path = figures_root() / "source_data" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +77,7 @@ def held(experiment: str, profile: str) -> set[tuple[str, str]]:
     return set(read_values(path)[["labelling", "digest"]].itertuples(index=False, name=None))
 
 
-def source_data(experiment: str, profile: str | None = None) -> pd.DataFrame:
+def read(experiment: str, profile: str | None = None) -> pd.DataFrame:
     """The exported table of `profile`, or of the best profile present (full, reduced, smoke).
 
     Raises FileNotFoundError naming the notebook command that makes it.
@@ -112,9 +110,7 @@ def export_exhibits(runs: Mapping[str, Run], images: int = 4) -> Path:
     return path
 
 
-def source_exhibits(
-    experiment: str, profile: str | None = None
-) -> dict[str, dict[str, np.ndarray]]:
+def read_exhibits(experiment: str, profile: str | None = None) -> dict[str, dict[str, np.ndarray]]:
     """What `export_exhibits` wrote, by name, from the best profile present."""
     exhibits: dict[str, dict[str, np.ndarray]] = {}
     with np.load(_best(experiment, profile, "exhibits.npz")) as arrays:
@@ -145,12 +141,12 @@ def export_images(runs: Mapping[str, Run]) -> Path:
     return path
 
 
-def source_images(experiment: str, profile: str | None = None) -> pd.DataFrame:
+def read_images(experiment: str, profile: str | None = None) -> pd.DataFrame:
     """What `export_images` wrote (column `name`), from the best profile present."""
     return pd.read_csv(_best(experiment, profile, "images.csv"))
 
 
-def source_histories(experiment: str, profile: str | None = None) -> dict[str, pd.DataFrame]:
+def read_histories(experiment: str, profile: str | None = None) -> dict[str, pd.DataFrame]:
     """What `export_histories` wrote, by name, from the best profile present."""
     table = pd.read_csv(_best(experiment, profile, "history.csv"))
     return {name: part for name, part in table.groupby("name", sort=False)}
@@ -176,84 +172,3 @@ def save_table(table: pd.DataFrame, name: str, profile: str) -> Path:
     path = figures_root() / f"{name}{'.smoke' if profile == 'smoke' else ''}.csv"
     write_csv(path, table.reset_index())
     return path
-
-
-def select(
-    data: pd.DataFrame, metric: str, klass: str = "all", annotator: str = "all"
-) -> pd.DataFrame:
-    """The rows of one metric."""
-    return data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == annotator)]
-
-
-def reported(data: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of one metric that the paper's tables show: of the target class, or of all.
-
-    Raises ValueError for rows of several data sets, whose means would mix them.
-    """
-    names = data.dataset.unique()
-    if len(names) > 1:
-        raise ValueError(f"rows of several data sets ({', '.join(names)}): choose those of one")
-    dataset = names[0] if len(names) else ""
-    of_class = metric in ("dice", "dice_present")
-    return select(data, metric, TARGET.get(dataset, "all") if of_class else "all")
-
-
-def summarise(data: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean, sd, minimum, maximum and count over seeds of one metric, by labelling and method."""
-    grouped = reported(data, metric).groupby(["labelling", "method"], sort=False).value
-    return grouped.agg(["mean", "std", "min", "max", "count"]).reset_index()
-
-
-def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str) -> pd.DataFrame:
-    """A table of the paper beside ours: a row a method, Dice in %, CM error as RMSE.
-
-    Ours as mean ± sd over seeds. The paper leaves open whether its STAPLE rows are fusion
-    or networks (paper section 4), so its number stands beside both kinds.
-    """
-    paper = printed().query("table == @number and dataset == @dataset")
-    networks = paper[paper.method.isin(["staple_fusion", "spatial_staple_fusion"])]
-    networks = networks.assign(method=networks.method.str.removesuffix("_fusion"))
-    paper = pd.concat([paper, networks]).set_index(["metric", "method"])
-    table = pd.DataFrame(index=pd.Index(data.method.unique(), name="method"))
-    for metric, scale, digits in (("dice", 100, 1), ("cm_rmse", 1, 4)):
-        unit = "Dice %" if metric == "dice" else "CM error"
-        ours = summarise(data, metric).query("labelling == @labelling").set_index("method")
-        table[f"{unit}, ours"] = [
-            _plus_minus(ours, m, scale, digits, "mean", "std") for m in table.index
-        ]
-        rows = paper.loc[metric]
-        table[f"{unit}, paper"] = [
-            _plus_minus(rows, m, scale, digits, "value", "sd") for m in table.index
-        ]
-    return table
-
-
-def mean_and_range(values: pd.Series) -> str:
-    """Mean (smallest–largest), of one value alone the value, of none nothing."""
-    spread = f" ({values.min():.1f}–{values.max():.1f})" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}" if len(values) else ""
-
-
-def difference(ours: pd.Series, other: pd.Series) -> str:
-    """Mean of `ours` − `other` over the seeds (the index) that both have, and its 95 % interval."""
-    gain = (ours - other).dropna().to_numpy()
-    low, high = interval(gain)
-    sure = f"{low:+.1f} to {high:+.1f}" if len(gain) > 1 else "1 seed"
-    return f"{gain.mean():+.1f} ({sure})" if len(gain) else ""
-
-
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """95 % t interval of the mean; the whole line with fewer than two seeds."""
-    if len(differences) < 2:
-        return -np.inf, np.inf
-    half = stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1)
-    return differences.mean() - half, differences.mean() + half
-
-
-def _plus_minus(
-    rows: pd.DataFrame, method: str, scale: float, digits: int, mean: str, sd: str
-) -> str:
-    if method not in rows.index:
-        return ""
-    centre, spread = scale * rows.loc[method, mean], scale * rows.loc[method, sd]
-    return f"{centre:.{digits}f}" + (f" ± {spread:.{digits}f}" if np.isfinite(spread) else "")

@@ -15,11 +15,13 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from noisyseg import diagnostics, page, plotting, portraits
-from noisyseg.annotators import AnnotatorReport, Estimate, agreement, sentences
-from noisyseg.data import SegmentationDataset
+from noisyseg import diagnostics
+from noisyseg.data.dataset import SegmentationDataset
 from noisyseg.methods import METHODS
-from noisyseg.results import Run
+from noisyseg.plots import portraits, scores
+from noisyseg.report import page
+from noisyseg.report.skills import AnnotatorReport, Estimate, agreement, sentences
+from noisyseg.runs import Run
 
 SHOWN = 8
 
@@ -233,7 +235,7 @@ def again(found: Estimate, report: AnnotatorReport) -> list[str]:
 def training(done: Run) -> list[str]:
     """The curve, what the swap monitor says, and Dice with a reference if there is one."""
     wanted = {"train_loss": "training loss", "val_loss": "NLL of validation labels"}
-    figure: Figure = plotting.curves({METHODS[done.config.method].title: done.history}, wanted)
+    figure: Figure = scores.curves({METHODS[done.config.method].title: done.history}, wanted)
     plt.close(figure)
     last = done.history.iloc[-1].to_dict()
     said = None

@@ -12,9 +12,20 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from noisyseg import claims, results, tables
-from noisyseg.claims import BOTH, HELD, METHOD, OURS, PRINTED, PRINTED_METHOD, UNITS, Claim, Outcome
-from noisyseg.paths import figures_root
+from noisyseg import config, storage
+from noisyseg.paper import claims, source_data, tables
+from noisyseg.paper.claims import (
+    BOTH,
+    HELD,
+    METHOD,
+    OURS,
+    PRINTED,
+    PRINTED_METHOD,
+    UNITS,
+    Claim,
+    Outcome,
+)
+from noisyseg.storage import figures_root
 
 COLUMNS = ["claim", "paper", "ours", "interval", "data", "verdict", "reason", "reading"]
 OPENINGS = {HELD: "With the theorem's assumption held, ", PRINTED: "As printed, ", BOTH: ""}
@@ -27,7 +38,7 @@ def sources() -> dict[str, pd.DataFrame]:
     found = {}
     for name in dict.fromkeys(name for claim in claims.read() for name in claim.tables.split()):
         with suppress(FileNotFoundError):
-            found[name] = tables.source_data(name)
+            found[name] = source_data.read(name)
     return found
 
 
@@ -78,7 +89,7 @@ def side_by_side(outcomes: list[Outcome]) -> list[Outcome]:
 def write(table: pd.DataFrame, profile: str) -> None:
     """`figures/verdicts.csv`, or `verdicts.smoke.csv` for a smoke table."""
     name = "verdicts.smoke.csv" if profile == "smoke" else "verdicts.csv"
-    results.write_csv(figures_root() / name, table)
+    storage.write_csv(figures_root() / name, table)
 
 
 def _data_sets(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -109,7 +120,7 @@ def _row(data: pd.DataFrame, outcome: Outcome) -> dict[str, str]:
     unit, dataset = UNITS[claim.metric], data.dataset.iloc[0]
     low, high = tables.interval(differences)
     reason = _reason(claim, holds)
-    if claim.metric == "dice" and dataset in tables.TARGET:
+    if claim.metric == "dice" and dataset in config.TARGET:
         reason += f" {EMPTY_IS_RIGHT}"
     return {
         "claim": claim.claim,
@@ -143,7 +154,7 @@ def _where(data: pd.DataFrame, seeds: int, labelling: str = "") -> str:
 
 def _printed_difference(dataset: str, claim: Claim) -> str:
     """The claim's difference in the paper's tables; its naive row stands for mean and majority."""
-    paper = tables.printed()
+    paper = source_data.printed()
     rows = paper[
         (paper.dataset == dataset)
         & (paper.labelling == claim.labelling)
@@ -165,7 +176,7 @@ def _summary(data: pd.DataFrame, outcomes: list[Outcome]) -> dict[str, str]:
     there = {one.claim.reading for one in outcomes}
     shown = [reading for reading in (HELD, PRINTED) if reading in there] or [BOTH]
     reason = " ".join(_sentence(outcomes, reading, first.origin) for reading in shown)
-    if first.dataset in tables.TARGET:
+    if first.dataset in config.TARGET:
         reason += f" {EMPTY_IS_RIGHT}"
     return {
         "claim": f"the paper's claims on {first.dataset}",

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from noisyseg import calibrated, diagnostics, metrics, recipes
-from noisyseg.biases import LEAST_CASES, Sample, batches, biases, resample
-from noisyseg.data import SegmentationDataset, load_dataset
-from noisyseg.results import Run
+from noisyseg import build, calibrated, diagnostics, metrics
+from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.report.biases import LEAST_CASES, Sample, batches, biases, resample
+from noisyseg.runs import Run
 
 LISTED = 10
 ASSESSED = 200
@@ -259,7 +259,7 @@ def estimate(run: Run) -> Estimate:
     """
     data = load_dataset(run.config.dataset)
     if data.labels is None:
-        data = recipes.load_splits(run.config, data).test
+        data = build.load_splits(run.config, data).test
     model = run.model()
     truth, surprise = [], []
     for images, labels in batches(data.images, data.labels):  # type: ignore[arg-type]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from noisyseg import calibrated, fusion, losses, metrics, models, prob_unet
 from noisyseg.config import ExperimentConfig
 from noisyseg.confusion import Confusion
-from noisyseg.data import SegmentationDataset
+from noisyseg.data.dataset import SegmentationDataset
+from noisyseg.data.views import TrainingView
 from noisyseg.methods import METHODS
 from noisyseg.simulate import simulate_labels
-from noisyseg.subsets import TrainingView
 
 HEADS: dict[str, Callable[[models.UNet, int, int, ExperimentConfig], nn.Module]] = {
     "pixel": lambda trunk, r, c, cfg: models.PixelHead(trunk, r, c, cfg.init_diagonal),

@@ -1,9 +1,9 @@
-"""Charts of studies: exported tables in, matplotlib Figures out. Prints and saves nothing.
+"""Charts of the trace ablation: the ladder from the released loss to ours, plateau, prediction.
 
-Colours and names of methods are those of `plotting`.
+Exported tables in, Figures out. Prints and saves nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -13,10 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from noisyseg.config import PAPER
-from noisyseg.plotting import METHOD_STYLE, TITLES, method_order
-
-OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
-LOST = 0.5  # a Dice below this is no segmentation: swapped, or a class has vanished
+from noisyseg.plots.scores import OTHERS, overall_rows, say_empty
+from noisyseg.plots.style import METHOD_STYLE
 
 
 class Step(NamedTuple):
@@ -28,6 +26,8 @@ class Step(NamedTuple):
 
 _PRINTED = {"method": "trace_printed", "start": "near identity", "trace_weight": 0.7}
 _HALF = {"warm_up": "fixed 0.5", "trace_weight": 0.1, "method": "trace"}
+
+
 _RELEASED = {"method": "released", "start": "default", "trace_weight": 0.001}
 # From the loss as the authors released it to ours: one thing more on every step.
 LADDER: dict[str, Step] = {
@@ -55,69 +55,18 @@ LADDER: dict[str, Step] = {
     ),
 }
 LADDER_METRICS = {"dice": ("foreground Dice (%)", 100), "cm_rmse": ("CM error (RMSE)", 1)}
+
+
 PLATEAU_PANELS = {"mnist": "MNIST, main table", "ms": "MS", "brats": "BraTS", "lidc": "LIDC"}
 PRINTED_WEIGHTS = {name: values["trace_weight"] for name, values in PAPER.items()}
+
+
 SHORT = "MNIST, short runs"  # of `ablation_trace`, of fewer epochs
 # What lies across: its name, its label, and which values of the other setting are which line.
 PLATEAU_VIEWS: tuple[tuple[str, str, str, dict[float, str]], ...] = (
     ("trace_weight", "λ", "share", {0.5: "-", 0.0: "--"}),
     ("share", "share of fixed epochs", "trace_weight", {0.1: "-", 0.7: "--"}),
 )
-
-
-def against(
-    panels: Mapping[str, pd.DataFrame],
-    x: str,
-    xlabel: str,
-    metric: str = "dice",
-    by: str = "method",
-    percent: bool = True,
-) -> Figure:
-    """A metric over the column `x`: a panel for each table, a line for each value of `by`.
-
-    Tables in the exported columns. Values of `x` stand at equal distances, so that 0 and
-    powers of ten fit one axis; a dot is a seed, a line their mean. Rows without an `x`
-    (methods that do not have it) are level dashed lines.
-    """
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.5 * len(panels) + 1.3, 2.9), sharey=True, squeeze=False,
-        layout="tight",
-    )  # fmt: skip
-    drawn: dict[str, Any] = {}
-    scale = 100 if percent else 1
-    names = method_order(sorted({n for data in panels.values() for n in data[by].dropna()}))
-    strange = [name for name in names if name not in METHOD_STYLE]
-    style = METHOD_STYLE | {n: (n, OTHERS[k % len(OTHERS)]) for k, n in enumerate(strange)}
-    for axis, (title, data) in zip(axes[0], panels.items(), strict=True):
-        rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
-        ticks = sorted(rows[x].dropna().unique())
-        for name in method_order(rows[by].unique()):
-            part = rows[rows[by] == name]
-            label, colour = style[name]
-            if part[x].isna().all():
-                line = axis.axhline(scale * part.value.mean(), color=colour, ls="--", lw=1.2)
-            else:
-                at = np.searchsorted(ticks, part[x])
-                mean = part.groupby(x).value.mean()
-                (line,) = axis.plot(np.searchsorted(ticks, mean.index), scale * mean, color=colour)
-                axis.plot(at, scale * part.value, "o", color=colour, ms=3, alpha=0.55)
-            drawn.setdefault(label, line)
-        if rows.empty:
-            _say_empty(axis)
-        axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=7)
-        axis.set(title=title, xlabel=xlabel)
-        axis.grid(axis="y", color="#eeeeee")
-    axes[0, 0].set_ylabel(TITLES.get(metric, metric) + (" (%)" if percent else ""))
-    axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def lost_seeds(data: pd.DataFrame, rows: Iterable[str], columns: str) -> pd.DataFrame:
-    """How many seeds lost the truth (Dice below `LOST`), as "2 of 3": rows × columns."""
-    dice = data[(data.metric == "dice") & (data["class"] == "all") & (data.annotator == "all")]
-    lost = (dice.value < LOST).groupby([dice[c] for c in (*rows, columns)], dropna=False)
-    text = lost.agg(lambda v: f"{v.sum()} of {len(v)}")
-    return text.unstack(columns).fillna("")
 
 
 def prediction(
@@ -185,7 +134,7 @@ def ladder(data: pd.DataFrame) -> pd.DataFrame:
     Five annotators who all label, means over classes and annotators. Steps without a row stay
     categories of `step`.
     """
-    base = _overall(data[(data.annotator_set == "five") & (data.labelling == "dense")])
+    base = overall_rows(data[(data.annotator_set == "five") & (data.labelling == "dense")])
     parts = [base[_matches(base, s.where)].assign(step=name) for name, s in LADDER.items()]
     rows = pd.concat(parts, ignore_index=True)
     return rows.assign(step=pd.Categorical(rows.step, list(LADDER), ordered=True))
@@ -216,7 +165,7 @@ def ladder_figure(data: pd.DataFrame) -> Figure:
 
     Dashed lines: means of the network on the truth and of the one on majority labels.
     """
-    rows, overall = ladder(data), _overall(data)
+    rows, overall = ladder(data), overall_rows(data)
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.9), sharey=True, layout="tight")
     for axis, (metric, (title, scale)) in zip(axes, LADDER_METRICS.items(), strict=True):
         for y, name in enumerate(LADDER):
@@ -267,7 +216,7 @@ def plateau_points(
     columns = ["panel", "metric", "seed", "trace_weight", "share", "hinge", "value"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    points = _overall(pd.concat(parts, ignore_index=True))
+    points = overall_rows(pd.concat(parts, ignore_index=True))
     points = points[(points.labelling == "dense") & points.share.notna()][columns]
     return points.drop_duplicates(columns[:-1], ignore_index=True)
 
@@ -331,19 +280,10 @@ def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float])
             axis.plot(np.searchsorted(ticks, line[x].astype(float)), line.value, **dots)
             axis.plot(np.searchsorted(ticks, mean.index), mean, color=OTHERS[k], ls=dashes)
     if part.empty:
-        _say_empty(axis)
+        say_empty(axis)
     axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=6)
     axis.set(xlabel=label, xlim=(-0.5, max(len(ticks), 1) - 0.5))
     axis.grid(axis="y", color="#eeeeee")
-
-
-def _say_empty(axis: Any) -> None:
-    axis.text(0.5, 0.5, "no run yet", color="#999999", ha="center", transform=axis.transAxes)
-
-
-def _overall(data: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are means over classes and annotators."""
-    return data[(data["class"] == "all") & (data.annotator == "all")]
 
 
 def _matches(data: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
@@ -355,45 +295,3 @@ def _matches(data: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
             same = pd.Series(np.isclose(data[column].astype(float), value), data.index)
         hit &= same
     return hit
-
-
-def head_names(table: pd.DataFrame) -> pd.Series:
-    """The columns `head` and `rank` in words: "pixel", "low rank 2"."""
-    ranks = table["rank"].map(lambda rank: "" if np.isnan(rank) else f" {rank:g}")
-    return table["head"].str.replace("_", " ") + ranks
-
-
-def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
-    """Mean Dice of each head of `ablation_confusion` over the time that a step of it takes.
-
-    Both tables with the columns `task` and `model`. Methods without a head are level lines; heads
-    without a run or without a cost are not drawn. Areas of dots go with the parameters.
-    """
-    dice = data[data.metric == "dice"].groupby(["task", "method", "model"]).value.mean()
-    rows = dice.reset_index().merge(cost, "left", ["task", "model"])
-    tasks = sorted(rows.task.unique())
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(3.7 * len(tasks) + 1, 2.9), squeeze=False, layout="tight"
-    )
-    drawn: dict[str, Any] = {}
-    for axis, task in zip(axes[0], tasks, strict=True):
-        for method, part in rows[rows.task == task].groupby("method", sort=False):
-            label, colour = METHOD_STYLE[str(method)]
-            if (part["model"] == "none").all():
-                drawn[label] = axis.axhline(100 * part.value.mean(), color=colour, ls="--", lw=1.2)
-                continue
-            drawn[label] = Line2D([], [], color=colour, marker="o", ls="")
-            axis.scatter(part.step_ratio, 100 * part.value, color=colour, alpha=0.6,
-                         s=20 + part.parameters / 20)  # fmt: skip
-            for _, row in part.dropna(subset="step_ratio").iterrows():
-                axis.annotate(row.model, (row.step_ratio, 100 * row.value), xytext=(5, 4),
-                              textcoords="offset points", fontsize=7)  # fmt: skip
-        axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
-        axis.margins(0.25)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
-        axis.set_xlim(0.9, max(1.5 * cost[cost.task == task].step_ratio.max(), 2))
-        if rows[rows.task == task].step_ratio.isna().all():
-            _say_empty(axis)
-    axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
-    return figure

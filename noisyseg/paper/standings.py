@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from noisyseg import tables
 from noisyseg.methods import METHODS
-from noisyseg.paths import figures_root
+from noisyseg.paper import source_data, tables
+from noisyseg.storage import figures_root
 
 OURS = "calibrated"
 
@@ -121,7 +121,7 @@ def of_class(data: pd.DataFrame) -> pd.DataFrame:
 
     Columns: labelling, method, seed, dice, dice_present, left_empty, source. `data` is the
     exported table of one data set. Its older rows have no `dice_present`: those come, whole, from
-    `figures/<data set>_averages.csv`, written by `averages.alone_and_averaged`, if it has them.
+    `figures/<data set>_averages.csv`, written by `evaluate.alone_and_averaged`, if it has them.
     Only that file knows `left_empty`; in rows of the table it is NaN.
     """
     dice, present = (
@@ -164,9 +164,7 @@ def at_a_glance() -> str:
     Means over the seeds of the best committed profile. On BraTS over the slices that hold a core,
     which older rows do not have: theirs come from `brats_averages.csv`.
     """
-    sources = {
-        name: tables.source_data(name) for name in ("mnist", "ms", "brats", "lidc", "people")
-    }
+    sources = {name: source_data.read(name) for name in ("mnist", "ms", "brats", "lidc", "people")}
     cells: dict[str, list[str]] = {m: [] for m in GLANCE}
     for dataset in GLANCE_DATA:
         data = sources[dataset.split("_")[0]]

@@ -1,0 +1,111 @@
+"""Writing a prepared folder `data/<name>/`: whole, or not at all."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from noisyseg.data import checks
+from noisyseg.data.views import index_table
+
+
+def write_prepared(
+    path: str | Path,
+    images: Any,
+    labels: Any = None,
+    truth: Any = None,
+    case_ids: Any = None,
+    split: Any = None,
+    image_ids: Any = None,
+    *,
+    overwrite: bool = False,
+    **meta: Any,
+) -> Path:
+    """Write the prepared folder `path` and return it; an interrupted call leaves none.
+
+    `images` (N, channel, *space), `labels` (N, annotator, *space) with -1 = not labelled,
+    `truth` (N, *space): anything like an array; memory-mapped input is copied in pieces.
+    `split`: "train", "val" or "test" for each image; None splits 70/10/20 by case.
+    `case_ids` (a patient; default: each image its own) and `image_ids` name the images.
+    `meta` needs `classes` and `origin` ("real", "stand-in", "simulated"); it takes name,
+    channels, annotators, spacing_mm, licence, sources (name, checksum) and prep_version.
+
+    Raises FileExistsError without `overwrite`, ValueError naming all that does not fit
+    together; pixel values and classes are checked on loading.
+    """
+    path = Path(path).expanduser().resolve()
+    given = {"images": images, "labels": labels, "truth": truth}
+    arrays = {name: _as_array(a) for name, a in given.items() if a is not None}
+    shapes = {name: tuple(a.shape) for name, a in arrays.items()}
+    meta = _complete(meta, path.name, shapes["images"])
+    index = index_table(len(arrays["images"]), image_ids, case_ids, split)
+    problems = [*checks.check_meta(meta), *checks.check_index(index)]
+    problems += checks.check_shapes(shapes, given.keys() - arrays.keys(), len(index), meta)
+    checks.raise_all(problems, f"cannot write {path}")
+    _refuse(path, overwrite)
+    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        for name, array in arrays.items():
+            _write_array(part / f"{name}.npy", array, len(meta["classes"]))
+        index.to_csv(part / "index.csv", index=False)
+        (part / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), "utf-8")
+        _refuse(path, overwrite)  # it may have appeared since
+        _move(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
+def _as_array(values: Any) -> Any:
+    return values if isinstance(getattr(values, "dtype", None), np.dtype) else np.asarray(values)
+
+
+def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    numbered = [f"channel {i + 1}" for i in range(shape[1] if len(shape) > 1 else 0)]
+    empty = ("classes", "annotators", "spacing_mm", "origin", "licence")
+    full: dict[str, Any] = dict.fromkeys(empty)
+    full |= {"name": name, "sources": [], "prep_version": 1} | meta
+    full["channels"] = meta.get("channels") or (["image"] if len(numbered) == 1 else numbered)
+    return json.loads(json.dumps(full, default=lambda value: np.asarray(value).tolist()))
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    there = {p.name for p in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
+    if there and not overwrite:
+        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+    if strangers := sorted(there - set(checks.FILES)):
+        raise FileExistsError(f"{path}: overwriting would delete {strangers[:5]}; move them away")
+
+
+def _move(part: Path, path: Path) -> None:
+    old = part.with_suffix(".old")
+    if path.exists():
+        path.rename(old)
+    try:
+        part.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_array(file: Path, array: Any, n_classes: int) -> None:
+    # Plain writes and no memory map: memory stays flat, and a full disk raises.
+    is_image, dtype = file.stem == "images", np.dtype(array.dtype)
+    if dtype not in [np.dtype(name) for name in checks.DTYPES[file.stem]]:
+        if dtype.kind not in ("fiub" if is_image else "iub"):
+            raise ValueError(f"{file.stem}: dtype {dtype} is not {checks.DTYPES[file.stem]}")
+        dtype = np.dtype("float32" if is_image else "int8" if n_classes <= 127 else "int16")
+    header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, array.shape))}
+    with file.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, header)
+        for _, rows in checks.chunks(array):
+            stored = rows.astype(dtype, order="C")
+            if not is_image and (stored != rows).any():
+                value = rows[stored != rows].flat[0]
+                raise ValueError(f"{file.stem}: {value} is no class; write -1 for not labelled")
+            out.write(stored.data)

@@ -1,0 +1,1 @@
+"""What belongs to this paper and no other: its ablations, tables, standings and verdicts."""

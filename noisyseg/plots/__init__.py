@@ -1,0 +1,1 @@
+"""Arrays and tables in, matplotlib Figures out; nothing here trains, prints or saves."""

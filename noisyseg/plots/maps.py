@@ -1,0 +1,260 @@
+"""Pictures of images, labels, estimates and confusion matrices: arrays in, Figure out.
+
+Spatial confusion matrices use the paper's code (Fig. 2 of arXiv 2007.15963): white = true
+positive, red = false positive, green = false negative. Class maps and contours are those of its
+BraTS and LIDC figures. Prints and saves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+from noisyseg.plots.style import (
+    ANNOTATOR_COLOURS,
+    CLASS_COLOURS,
+    GREEN,
+    METHOD_STYLE,
+    RED,
+    WHITE,
+    grey,
+    method_order,
+    panel,
+)
+
+
+def picture_row(pictures: Mapping[str, ndarray], size: float = 1.3) -> Figure:
+    """Named pictures (height, width) or (height, width, 3) in one row."""
+    figure, axes = plt.subplots(
+        1, len(pictures), figsize=(size * len(pictures), size * 1.2), squeeze=False, layout="tight"
+    )
+    for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
+        panel(axis, np.asarray(picture, float), title)
+    return figure
+
+
+def spatial_matrix(
+    confusion: Float[ndarray, "reported true h w"], probs: Float[ndarray, "true h w"]
+) -> Float[ndarray, "h w 3"]:
+    """Two-class matrices as the paper's picture: white TP, red FP, green FN.
+
+    Class 1 is the foreground. Each pixel shows A[1, 1]·p(1), A[1, 0]·p(0) and A[0, 1]·p(1).
+    """
+    if confusion.shape[:2] != (2, 2):
+        raise ValueError(f"a spatial matrix picture needs 2 classes, not {confusion.shape[0]}")
+    hit = confusion[1, 1] * probs[1]
+    extra, missed = confusion[1, 0] * probs[0], confusion[0, 1] * probs[1]
+    colours = hit[..., None] * WHITE + extra[..., None] * RED + missed[..., None] * GREEN
+    return np.clip(colours, 0, 1)
+
+
+def true_spatial_matrix(
+    label: Int[ndarray, "h w"], truth: Int[ndarray, "h w"]
+) -> Float[ndarray, "h w 3"]:
+    """The same picture for what an annotator really did with this image."""
+    one_hot = np.stack([truth == 0, truth == 1]).astype(float)
+    reported = np.stack([label == 0, label == 1]).astype(float)
+    return spatial_matrix(np.broadcast_to(reported[:, None], (2, 2, *truth.shape)), one_hot)
+
+
+def disentangled(
+    exhibit: Mapping[str, ndarray], index: int, annotators: Sequence[str], title: str = ""
+) -> Figure:
+    """The paper's MNIST figure for one test image (Fig. 2 there).
+
+    Left: input, truth, estimated truth. Rows: what each annotator wrote, what the model
+    says they write, their true spatial confusion matrices, the estimated ones. The last
+    column is the mean over annotators. `exhibit`: a run's exhibits.
+    """
+    one = {name: np.asarray(array[index], float) for name, array in exhibit.items()}
+    labels, truth = one["labels"].astype(int), one["truth"].astype(int)
+    true_cms = [true_spatial_matrix(label, truth) for label in labels]
+    cms = [spatial_matrix(a, one["probs"]) for a in one["confusion"]]
+    rows = {
+        "labels": [*labels, labels.mean(0)],
+        "predicted labels": [*one["noisy_probs"][:, 1], one["noisy_probs"][:, 1].mean(0)],
+        "true CMs": [*true_cms, np.mean(true_cms, 0)],
+        "estimated CMs": [*cms, np.mean(cms, 0)],
+    }
+    columns = [*annotators, "average"]
+    figure = plt.figure(figsize=(1.15 * (len(columns) + 1.55), 5.0))
+    grid = figure.add_gridspec(
+        4, len(columns) + 2, width_ratios=[1.25, 0.15, *[1] * len(columns)],
+        left=0.01, right=0.99, bottom=0.01, top=0.88, wspace=0.08, hspace=0.08,
+    )  # fmt: skip
+    left = grid[:, 0].subgridspec(3, 1, hspace=0.25)
+    for row, (name, picture) in enumerate(
+        {"input": grey(one["image"][0]), "truth": truth, "estimated truth": one["probs"][1]}.items()
+    ):
+        panel(figure.add_subplot(left[row]), picture, name)
+    for row, (name, pictures) in enumerate(rows.items()):
+        for column, picture in enumerate(pictures):
+            axis = figure.add_subplot(grid[row, column + 2])
+            panel(axis, picture, columns[column] if row == 0 else "")
+            if column == 0:
+                axis.set_ylabel(name)
+    figure.suptitle(title, y=0.99, fontsize=10)
+    return figure
+
+
+def comparison(
+    exhibits: Mapping[str, Mapping[str, ndarray]], indices: Sequence[int], first: int = 2
+) -> Figure:
+    """Predictions of several methods side by side: a row an image, a column a method."""
+    names = list(exhibits)
+    base = exhibits[names[0]]
+    figure, axes = plt.subplots(
+        len(indices), first + len(names),
+        figsize=(1.05 * (first + len(names)), 1.15 * len(indices) + 0.5), squeeze=False,
+    )  # fmt: skip
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.8, wspace=0.06, hspace=0.06)
+    for row, index in zip(axes, indices, strict=True):
+        panel(row[0], grey(base["image"][index, 0].astype(float)))
+        panel(row[1], base["truth"][index].astype(float))
+        for axis, name in zip(row[first:], names, strict=True):
+            panel(axis, exhibits[name]["probs"][index, 1].astype(float))
+    titles = ["input", "truth", *(METHOD_STYLE[n][0] for n in names)]
+    for axis, text in zip(axes[0], titles, strict=True):
+        axis.set_title(text, rotation=35, ha="left", x=0.2, fontsize=8)
+    return figure
+
+
+def matrices(
+    values: Float[ndarray, "annotator reported true"], names: Sequence[str], classes: Sequence[str]
+) -> Figure:
+    """Confusion matrices with their numbers: rows = reported, columns = truth."""
+    size = (1.5 * len(names), 1.9)
+    figure, axes = plt.subplots(
+        1, len(names), figsize=size, sharey=True, squeeze=False, layout="tight"
+    )
+    for axis, matrix, name in zip(axes[0], values, names, strict=True):
+        matrix_panel(axis, matrix, name, classes)
+    axes[0, 0].set_ylabel("reported")
+    return figure
+
+
+def matrix_panel(
+    axis: Any, matrix: Float[ndarray, "reported true"], title: str, classes: Sequence[str]
+) -> None:
+    """One confusion matrix with its numbers on `axis`; NaN (never observed) stays empty."""
+    axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(matrix.shape):
+        if np.isfinite(matrix[i, j]):
+            axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center",
+                      color="white" if matrix[i, j] > 0.6 else "#222222")  # fmt: skip
+    axis.set(xticks=range(len(classes)), yticks=range(len(classes)), title=title, xlabel="truth")
+    axis.set_xticklabels(classes)
+    axis.set_yticklabels(classes)
+
+
+def class_map(classes: Int[ndarray, "h w"]) -> Float[ndarray, "h w 3"]:
+    """Class indices as colours; ValueError for more classes than there are colours."""
+    if classes.max(initial=0) >= len(CLASS_COLOURS):
+        raise ValueError(f"class {classes.max()}: there are {len(CLASS_COLOURS)} colours")
+    table = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in CLASS_COLOURS])
+    return table[np.maximum(classes, 0)]
+
+
+def class_maps(
+    exhibit: Mapping[str, ndarray],
+    index: int,
+    annotators: Sequence[str],
+    channels: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """One test image as the paper's BraTS figure: modalities, labels, what the model says.
+
+    Rows: the input's channels; what each annotator wrote and the truth; what the model says
+    they write and its truth. `exhibit`: a run's exhibits, of a model with annotators.
+    """
+    one = {name: np.asarray(array[index], float) for name, array in exhibit.items()}
+    labels = one["labels"].astype(int)
+    rows = [
+        [(name, grey(picture)) for name, picture in zip(channels, one["image"], strict=True)],
+        [*zip(annotators, map(class_map, labels), strict=True),
+         ("truth", class_map(one["truth"].astype(int)))],
+        [*zip([""] * len(annotators), map(class_map, one["noisy_probs"].argmax(1)), strict=True),
+         ("", class_map(one["probs"].argmax(0)))],
+    ]  # fmt: skip
+    columns = max(map(len, rows))
+    figure, axes = plt.subplots(3, columns, figsize=(1.3 * columns, 4.6), layout="tight")
+    for row, name, pictures in zip(axes, ("input", "written", "predicted"), rows, strict=True):
+        for axis in row[len(pictures) :]:
+            axis.set_visible(False)
+        for axis, (text, picture) in zip(row, pictures, strict=False):
+            panel(axis, picture, text, cmap="gray")
+        row[0].set_ylabel(name)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def compare_maps(
+    exhibits: Mapping[str, Mapping[str, ndarray]], indices: Sequence[int], channel: int = 0
+) -> Figure:
+    """Several methods' class maps side by side: a row an image, a column a method."""
+    names = method_order(exhibits)
+    base = exhibits[names[0]]
+    figure, axes = plt.subplots(
+        len(indices), 2 + len(names), squeeze=False,
+        figsize=(1.05 * (2 + len(names)), 1.15 * len(indices) + 0.6),
+    )  # fmt: skip
+    figure.subplots_adjust(left=0.01, right=0.97, bottom=0.01, top=0.78, wspace=0.06, hspace=0.06)
+    for row, index in zip(axes, indices, strict=True):
+        panel(row[0], grey(np.asarray(base["image"][index, channel], float)), cmap="gray")
+        panel(row[1], class_map(base["truth"][index].astype(int)))
+        for axis, name in zip(row[2:], names, strict=True):
+            panel(axis, class_map(exhibits[name]["probs"][index].argmax(0)))
+    titles = ["input", "truth", *(METHOD_STYLE[n][0] for n in names)]
+    for axis, text in zip(axes[0], titles, strict=True):
+        axis.set_title(text, rotation=35, ha="left", x=0.2, fontsize=8)
+    return figure
+
+
+def outlines(axis: Axes, masks: Mapping[str, Float[ndarray, "h w"]], legend: bool = True) -> None:
+    """The outline of each named mask (0…1, cut at 1/2) in a colour of its own."""
+    for (name, mask), colour in zip(masks.items(), ANNOTATOR_COLOURS * 3, strict=False):
+        if mask.max() > 0.5 >= mask.min():
+            axis.contour(mask, [0.5], colors=colour, linewidths=1.1)
+        axis.plot([], [], color=colour, label=name if mask.max() > 0.5 else f"{name}: nothing")
+    if legend:
+        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=6, ncols=2, frameon=False,
+                    handlelength=1, columnspacing=0.8)  # fmt: skip
+
+
+def contours(
+    exhibit: Mapping[str, ndarray],
+    indices: Sequence[int],
+    annotators: Sequence[str],
+    agreements: Mapping[str, Sequence[float]],
+) -> Figure:
+    """The paper's LIDC figure: a row an image with two classes.
+
+    Columns: the reference, our segmentation, the annotators' outlines, the outlines the model
+    expects of them; under the last two the agreement (intersection over union).
+    `agreements`: "written" and "predicted", a value for each of `indices`.
+    """
+    figure, axes = plt.subplots(
+        len(indices), 4, figsize=(6.4, 1.95 * len(indices)), squeeze=False, layout="tight"
+    )
+    for row, index in enumerate(indices):
+        one = {name: np.asarray(array[index], float) for name, array in exhibit.items()}
+        written = dict(zip(annotators, (one["labels"] == 1).astype(float), strict=True))
+        expected = dict(zip(annotators, one["noisy_probs"][:, 1], strict=True))
+        shown = {
+            "reference": {"": one["truth"]},
+            "ours": {"": one["probs"][1]},
+            "written": written,
+            "predicted": expected,
+        }
+        for axis, (name, masks) in zip(axes[row], shown.items(), strict=True):
+            panel(axis, grey(one["image"][0]), name if row == 0 else "", cmap="gray")
+            outlines(axis, masks, legend=row == len(indices) - 1 and len(masks) > 1)
+            if name in agreements:
+                value = agreements[name][row]
+                axis.set_xlabel(f"agreement {100 * value:.0f} %", fontsize=7)
+    return figure

@@ -1,0 +1,234 @@
+"""Charts of scores: exported tables in, Figure out. Prints and saves nothing."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from noisyseg.plots.style import LABELLINGS, METHOD_STYLE, TITLES, method_order
+
+
+def scores(
+    data: pd.DataFrame,
+    metric: str,
+    printed: pd.DataFrame | None = None,
+    percent: bool = True,
+    klass: str = "all",
+    by: str = "labelling",
+    panels: Mapping[str, str] = LABELLINGS,
+) -> Figure:
+    """A dot a seed for each method, a bar at the mean, and the paper's printed value beside it.
+
+    `data` in the exported columns, of which `klass` is shown; `panels` names the values of the
+    column `by` that get one each, and their titles; `printed` as in figures/printed.csv.
+    """
+    rows = data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == "all")]
+    paper = data[:0] if printed is None else printed[printed.metric == metric]
+    methods, scale = method_order(rows.method.unique()), 100 if percent else 1
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2.2 * len(panels) + 4.4, 0.27 * len(methods) + 0.9),
+        sharex=True, sharey=True, squeeze=False, layout="tight",
+    )  # fmt: skip
+    for axis, (shown, title) in zip(axes[0], panels.items(), strict=True):
+        for y, method in enumerate(methods):
+            values = scale * rows[(rows.method == method) & (rows[by] == shown)].value
+            colour = METHOD_STYLE[method][1]
+            axis.plot(values, np.full(len(values), y), "o", color=colour, ms=4, alpha=0.75)
+            axis.plot([values.mean()] * 2, [y - 0.32, y + 0.32], color=colour)
+            hit = paper[(paper.method == method) & (paper[by] == shown)]
+            axis.plot(scale * hit.value, [y] * len(hit), "x", color="#999999", ms=5)
+        axis.set_title(title)
+        name = TITLES.get(metric, metric) if klass == "all" else f"{metric.title()} of the {klass}"
+        axis.set_xlabel(name + (" (%)" if percent else ""))
+        axis.grid(axis="x", color="#eeeeee")
+    axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])
+    axes[0, 0].invert_yaxis()
+    if printed is not None:
+        axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
+        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
+    """Training histories: a panel for each column (name -> axis label), a line a method."""
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.6 * len(columns), 2.5), squeeze=False, layout="tight"
+    )
+    for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
+        for name, history in histories.items():
+            if column in history:
+                text, colour = METHOD_STYLE.get(name, (name, None))
+                axis.plot(history.epoch, history[column], color=colour, label=text)
+        axis.set(xlabel="epoch", ylabel=label)
+    axes[0, 0].legend()
+    return figure
+
+
+# Groups of the paper's bar chart: how far the annotators agree on an image.
+GROUPS = {"low": (0.30, 0.65), "middle": (0.65, 0.75), "high": (0.75, 0.90)}
+
+
+def agreement_scatter(images: pd.DataFrame) -> Figure:
+    """Predicted against written agreement, a dot an image, with the line fitted through 0."""
+    kept = images[["predicted_agreement", "agreement"]].dropna()
+    x, y = kept.predicted_agreement, kept.agreement
+    slope = (x * y).sum() / max((x * x).sum(), 1e-9)
+    figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="tight")
+    axis.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8)
+    axis.plot(x, y, "o", ms=3, alpha=0.4, color=METHOD_STYLE["calibrated"][1])
+    axis.plot([0, 1], [0, slope], color="#c0392b", lw=1, label=f"y = {slope:.2f} x")
+    axis.set(xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1),
+             ylim=(0, 1))  # fmt: skip
+    means = f"mean {x.mean():.0%} predicted, {y.mean():.0%} written"
+    r = f"{x.corr(y):.2f}".replace("nan", "undefined")  # the same agreement predicted everywhere
+    axis.set_title(f"{means}; r = {r}", fontsize=8)
+    axis.legend()
+    return figure
+
+
+def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
+    """Mean Dice of each method (column `name`) in groups of agreement; `printed` as crosses.
+
+    `printed` as in figures/printed.csv (metrics dice_low, …), each at the method it belongs to.
+    The number of images stands under each group; 95 % intervals over images.
+    """
+    paper = printed.set_index(["method", "metric"]).value
+    names = method_order(images.name.unique())
+    figure, axis = plt.subplots(figsize=(6.4, 2.8), layout="tight")
+    for k, name in enumerate(names):
+        label, colour = METHOD_STYLE.get(name, (name, None))
+        rows = images[images.name == name]
+        groups = [rows[rows.agreement.between(*span)].dice for span in GROUPS.values()]
+        at = np.arange(len(GROUPS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
+        error = [1.96 * g.sem() if len(g) > 1 else 0 for g in groups]
+        axis.bar(at, [g.mean() for g in groups], 0.75 / len(names), yerr=error, color=colour,
+                 label=label, error_kw={"lw": 0.8})  # fmt: skip
+        crosses = [paper.get((name, f"dice_{group}"), np.nan) for group in GROUPS]
+        axis.plot(at, crosses, "x", color="#444444", ms=5)
+    axis.plot([], [], "x", color="#444444", ms=5, label="printed, on real CT")
+    first = images[images.name == names[0]].agreement
+    counts = [first.between(*span).sum() for span in GROUPS.values()]
+    axis.set_xticks(
+        range(len(GROUPS)),
+        [f"{name}\n{100 * low:.0f}–{100 * high:.0f} %\n{n} images"
+         for (name, (low, high)), n in zip(GROUPS.items(), counts, strict=True)],
+    )  # fmt: skip
+    left = len(first) - sum(counts)
+    axis.set(ylabel="Dice", xlabel=f"agreement ({left} images outside); lines: 95 % over images")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+    return figure
+
+
+OTHERS = ("#2e86c1", "#c0392b", "#7d3c98", "#0e9bb9", "#5d6d7e", "#d2719f")
+LOST = 0.5  # a Dice below this is no segmentation: swapped, or a class has vanished
+
+
+def against(
+    panels: Mapping[str, pd.DataFrame],
+    x: str,
+    xlabel: str,
+    metric: str = "dice",
+    by: str = "method",
+    percent: bool = True,
+) -> Figure:
+    """A metric over the column `x`: a panel for each table, a line for each value of `by`.
+
+    Tables in the exported columns. Values of `x` stand at equal distances, so that 0 and
+    powers of ten fit one axis; a dot is a seed, a line their mean. Rows without an `x`
+    (methods that do not have it) are level dashed lines.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.5 * len(panels) + 1.3, 2.9), sharey=True, squeeze=False,
+        layout="tight",
+    )  # fmt: skip
+    drawn: dict[str, Any] = {}
+    scale = 100 if percent else 1
+    names = method_order(sorted({n for data in panels.values() for n in data[by].dropna()}))
+    strange = [name for name in names if name not in METHOD_STYLE]
+    style = METHOD_STYLE | {n: (n, OTHERS[k % len(OTHERS)]) for k, n in enumerate(strange)}
+    for axis, (title, data) in zip(axes[0], panels.items(), strict=True):
+        rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
+        ticks = sorted(rows[x].dropna().unique())
+        for name in method_order(rows[by].unique()):
+            part = rows[rows[by] == name]
+            label, colour = style[name]
+            if part[x].isna().all():
+                line = axis.axhline(scale * part.value.mean(), color=colour, ls="--", lw=1.2)
+            else:
+                at = np.searchsorted(ticks, part[x])
+                mean = part.groupby(x).value.mean()
+                (line,) = axis.plot(np.searchsorted(ticks, mean.index), scale * mean, color=colour)
+                axis.plot(at, scale * part.value, "o", color=colour, ms=3, alpha=0.55)
+            drawn.setdefault(label, line)
+        if rows.empty:
+            say_empty(axis)
+        axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=7)
+        axis.set(title=title, xlabel=xlabel)
+        axis.grid(axis="y", color="#eeeeee")
+    axes[0, 0].set_ylabel(TITLES.get(metric, metric) + (" (%)" if percent else ""))
+    axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def lost_seeds(data: pd.DataFrame, rows: Iterable[str], columns: str) -> pd.DataFrame:
+    """How many seeds lost the truth (Dice below `LOST`), as "2 of 3": rows × columns."""
+    dice = data[(data.metric == "dice") & (data["class"] == "all") & (data.annotator == "all")]
+    lost = (dice.value < LOST).groupby([dice[c] for c in (*rows, columns)], dropna=False)
+    text = lost.agg(lambda v: f"{v.sum()} of {len(v)}")
+    return text.unstack(columns).fillna("")
+
+
+def say_empty(axis: Any) -> None:
+    """Write into an empty panel that there is no run of it yet."""
+    axis.text(0.5, 0.5, "no run yet", color="#999999", ha="center", transform=axis.transAxes)
+
+
+def overall_rows(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are means over classes and annotators."""
+    return data[(data["class"] == "all") & (data.annotator == "all")]
+
+
+def head_names(table: pd.DataFrame) -> pd.Series:
+    """The columns `head` and `rank` in words: "pixel", "low rank 2"."""
+    ranks = table["rank"].map(lambda rank: "" if np.isnan(rank) else f" {rank:g}")
+    return table["head"].str.replace("_", " ") + ranks
+
+
+def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
+    """Mean Dice of each head of `ablation_confusion` over the time that a step of it takes.
+
+    Both tables with the columns `task` and `model`. Methods without a head are level lines; heads
+    without a run or without a cost are not drawn. Areas of dots go with the parameters.
+    """
+    dice = data[data.metric == "dice"].groupby(["task", "method", "model"]).value.mean()
+    rows = dice.reset_index().merge(cost, "left", ["task", "model"])
+    tasks = sorted(rows.task.unique())
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(3.7 * len(tasks) + 1, 2.9), squeeze=False, layout="tight"
+    )
+    drawn: dict[str, Any] = {}
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for method, part in rows[rows.task == task].groupby("method", sort=False):
+            label, colour = METHOD_STYLE[str(method)]
+            if (part["model"] == "none").all():
+                drawn[label] = axis.axhline(100 * part.value.mean(), color=colour, ls="--", lw=1.2)
+                continue
+            drawn[label] = Line2D([], [], color=colour, marker="o", ls="")
+            axis.scatter(part.step_ratio, 100 * part.value, color=colour, alpha=0.6,
+                         s=20 + part.parameters / 20)  # fmt: skip
+            for _, row in part.dropna(subset="step_ratio").iterrows():
+                axis.annotate(row.model, (row.step_ratio, 100 * row.value), xytext=(5, 4),
+                              textcoords="offset points", fontsize=7)  # fmt: skip
+        axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
+        axis.margins(0.25)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+        axis.set_xlim(0.9, max(1.5 * cost[cost.task == task].step_ratio.max(), 2))
+        if rows[rows.task == task].step_ratio.isna().all():
+            say_empty(axis)
+    axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

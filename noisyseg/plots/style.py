@@ -1,0 +1,102 @@
+"""Colours, names and order of methods, classes and annotators; the smallest parts of a figure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+# name -> (label in figures, colour); the order is that of every table and legend.
+METHOD_STYLE: dict[str, tuple[str, str]] = {
+    "clean": ("network on the truth", "#222222"),
+    "oracle": ("known CMs (oracle)", "#6b6b6b"),
+    "mean": ("mean labels", "#c6a15b"),
+    "mode": ("majority labels", "#a6761d"),
+    "separate": ("separate networks", "#7f5d2e"),
+    "staple": ("network on STAPLE", "#7fb3d5"),
+    "spatial_staple": ("network on Spatial STAPLE", "#2e86c1"),
+    "majority_fusion": ("majority vote (fusion only)", "#c9c3dd"),
+    "staple_fusion": ("STAPLE (fusion only)", "#a99bd1"),
+    "spatial_staple_fusion": ("Spatial STAPLE (fusion only)", "#7d68b8"),
+    "prob_unet": ("Probabilistic U-Net", "#8e6fae"),
+    "global_cm": ("global CMs", "#66a182"),
+    "released": ("loss as released", "#e79a8b"),
+    "trace_printed": ("Eq. 4 as printed", "#d6604d"),
+    "no_trace": ("paper, no trace", "#f0b429"),
+    "trace_low_rank": ("paper, low rank", "#b0413e"),
+    "trace": ("paper, Theorem 1 held", "#e1702c"),
+    "calibrated_fusion": ("calibrated vote (fusion only)", "#7fc8a9"),
+    "calibrated": ("calibrated (ours)", "#117a53"),
+    "calibrated_image": ("calibrated to the image (ours)", "#0b4f6c"),
+}
+TITLES = {  # of the axis of a metric
+    "dice": "foreground Dice",
+    "cm_rmse": "error of the confusion matrices (RMSE)",
+    "ged": "generalised energy distance",
+}
+PICTURES = {  # data set of `ablation_lidc` -> whose boundary its rendered pictures show
+    "lidc_mean": "the readers’ mean",
+    "lidc_reader": "one reader’s",
+    "lidc_shifted": "the mean, moved by up to 2 px",
+    "lidc_shuffled": "the mean, readers shuffled",
+}
+PEOPLE = {"people_crowd": "crowd workers", "people_persons": "four persons"}  # of `people`
+
+
+LABELLINGS = {"dense": "all annotators label each image", "one": "one label an image"}
+WHITE, RED, GREEN = np.array([[1.0, 1, 1], [0.9, 0.1, 0.1], [0.15, 0.75, 0.25]])
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """`methods` in the order of METHOD_STYLE; unknown names come last."""
+    order = list(METHOD_STYLE)
+    return sorted(methods, key=lambda m: order.index(m) if m in order else len(order))
+
+
+def stamp(figure: Figure, origin: str, profile: str, seeds: int, more: str = "") -> Figure:
+    """Write under the figure what it stands on: data origin, profile, number of seeds."""
+    text = f"data: {origin} · profile: {profile} · seeds: {seeds}" + (f" · {more}" if more else "")
+    figure.text(0.5, -0.01, text, ha="center", va="top", fontsize=7, color="#666666")
+    return figure
+
+
+def panel(axis: Any, picture: ndarray, title: str = "", **kwargs: Any) -> None:
+    """One picture without ticks; grey values are shown from 0 to 1."""
+    axis.imshow(picture, **({"vmin": 0, "vmax": 1} | kwargs))
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(title)
+    for spine in axis.spines.values():
+        spine.set(visible=True, color="#bbbbbb", linewidth=0.6)
+
+
+def grey(picture: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
+    """A picture in any unit as grey values 0…1: its 1st to its 99th percentile.
+
+    What lies within 0…1 already stays as it is.
+    """
+    if picture.min() >= 0 and picture.max() <= 1:
+        return picture
+    low, high = np.percentile(picture, (1, 99))
+    return np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
+
+
+# Background, then the paper's BraTS colours: core red, oedema green, enhancing blue; then more.
+CLASS_COLOURS = np.array(
+    ["#000000", "#e8443a", "#3fa34d", "#3d7de0", "#e0b93d", "#9b5de5", "#2ec4b6", "#f4a261"]
+)
+ANNOTATOR_COLOURS = ("#ffd23f", "#3bceac", "#ee6c4d", "#7b9ef0", "#e07be0", "#cccccc")
+
+
+ESTIMATE = "#ff3bd4"
+
+
+def class_colour(k: int) -> str:
+    """The colour of foreground class `k` = 0, 1, … in charts, as on class maps."""
+    return str(CLASS_COLOURS[1:][k % (len(CLASS_COLOURS) - 1)])
+
+
+def annotator_colour(r: int) -> str:
+    """The colour of annotator `r` = 0, 1, … on pictures."""
+    return ANNOTATOR_COLOURS[r % len(ANNOTATOR_COLOURS)]
