@@ -13,15 +13,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from data_prep import brats, coloured, lidc_contours, mnist, ms_lesions, people, standins
+from data_prep import brats, coloured, mnist, ms_lesions, people
+from data_prep.lidc import contours
+from data_prep.standins import trees
 from noisyseg.storage import data_root
 
 # Coarse, so that all of it takes a minute or two: the readers' defaults are the paper's.
 MS = ms_lesions.Options(spacing=1.5, crop=(96, 112), min_pixels=3, every=2)
 BRATS = brats.Options(spacing=2.5, crop=64, min_pixels=20, every=2)
-LIDC = lidc_contours.Settings(slices_per_nodule=1)
+LIDC = contours.Settings(slices_per_nodule=1)
 # The same masks under pictures rendered by other rules, scored with the boundary rendered; and
-# with the readers of every nodule shuffled (studies.ablation_lidc).
+# with the readers of every nodule shuffled (paper.ablations.ablation_lidc).
 _KNOWN = replace(LIDC, reference="latent")
 VARIANTS = {
     "lidc_mean": _KNOWN,
@@ -58,18 +60,18 @@ def main(arguments: list[str] | None = None) -> None:
         coloured.main([])
         stand_in(
             "ms",
-            lambda tree: standins.make_ms(tree, voxel_mm=MS.spacing),
+            lambda tree: trees.make_ms(tree, voxel_mm=MS.spacing),
             lambda tree: ms_lesions.prepare(tree / "training", None, MS, "stand-in"),
         )
         stand_in(
             "brats",
-            lambda tree: standins.make_brats(tree, voxel_mm=BRATS.spacing),
+            lambda tree: trees.make_brats(tree, voxel_mm=BRATS.spacing),
             lambda tree: brats.prepare(tree, None, BRATS, "stand-in"),
         )
         for name, settings in ({"lidc": LIDC} | VARIANTS).items():
             if not is_there(name):
-                path = lidc_contours.prepare(data_root() / name, settings)
-                print(f"{path}: written\n{lidc_contours.summary(path)}")
+                path = contours.prepare(data_root() / name, settings)
+                print(f"{path}: written\n{contours.summary(path)}")
         people.main([])
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error

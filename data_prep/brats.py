@@ -15,9 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import inputs, volumes
-from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
-from data_prep.walk import walk
+from data_prep.cases import (
+    VOLUMES,
+    Case,
+    Input,
+    Report,
+    Slices,
+    Unusable,
+    prepare_cases,
+    sources,
+    walk,
+)
+from data_prep.formats import volumes
 from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -178,7 +187,7 @@ def prepare(
         out or data_root() / "brats", cases, partial(read_case, options=options), settings,
         strict=strict, force=force, name="brats", classes=[*CLASSES], origin=origin,
         channels=[*options.modalities], annotators=None, prep_version=PREP_VERSION,
-        sources=inputs.sources(cases, inputs.Input(inputs.VOLUMES, options.spacing)),
+        sources=sources(cases, Input(VOLUMES, options.spacing)),
         spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
     )  # fmt: skip
 

@@ -3,14 +3,15 @@
 Every reader of an archive gives a list of cases and a function that turns one of them into
 slices. Here the slices are cached case by case (an interrupted run goes on where it was),
 cases that cannot be used are counted with their reason, and the folder is written at once.
-Knows no file format.
+How files became images is noted among the sources in meta.json, so that a prediction can
+repeat it. Knows no file format.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,11 @@ from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
 
 ARRAYS = ("images", "labels", "truth")
+# How files become images; noted in meta.json, so the texts stay as they are.
+VOLUMES = "volumes"  # z-score of what is not 0, then resampled; axial slices, the front above
+FOLDERS = "folders"  # resampled, then `normalise`; axes (z, y, x) of the volume as they are
+PICTURES = "pictures"  # `normalise`, no volumes: PNG or TIFF
+PREFIX = "data_prep.inputs "
 
 
 class Unusable(ValueError):
@@ -191,3 +197,46 @@ def _gather(parts: Sequence[Path], cache: Path) -> dict[str, ndarray]:
         total = (sum(shape[0] for shape in found), *found[0][1:])
         mapped[name] = np.memmap(cache / f"{name}.raw", dtypes[name], "r", shape=total)
     return mapped
+
+
+class Input(NamedTuple):
+    """`reader` is one of VOLUMES, FOLDERS and PICTURES; `normalise` one of slicing.NORMALISE.
+
+    `spacing_mm`: a number for all axes; one for each of the last axes of space; None = as it is.
+    """
+
+    reader: str
+    spacing_mm: float | Sequence[float] | None
+    normalise: str = "zscore"
+
+
+def sources(cases: Sequence[Case], made: Input) -> list[dict[str, str]]:
+    """`sources` of meta.json: one checksum over all files, and how they became images."""
+    note = json.dumps(made._asdict(), sort_keys=True)
+    return [
+        {"name": f"{len(cases)} cases", "checksum": fingerprint(cases)},
+        {"name": PREFIX + note, "checksum": f"sha256:{hashlib.sha256(note.encode()).hexdigest()}"},
+    ]
+
+
+def noted(listed: Sequence[Mapping[str, Any]]) -> Input | None:
+    """What `sources` noted among the sources `listed`; None in folders that say nothing."""
+    notes = [source["name"] for source in listed if source["name"].startswith(PREFIX)]
+    return Input(**json.loads(notes[0].removeprefix(PREFIX))) if notes else None
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder below `folder`, itself first, with the sorted names of the folders and of the
+    files in it; hidden files are left out.
+
+    A folder that several links lead to is entered once, at its first name in sorted order; a
+    link to a folder that holds `folder` is not entered.
+    """
+    seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+    for where, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(where)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield Path(where), list(folders), sorted(f for f in files if not f.startswith("."))

@@ -17,8 +17,8 @@ import numpy as np
 from nibabel.eulerangles import euler2mat
 from PIL import Image
 
-from data_prep.lidc_contours import Settings, middle_slices, pictures_of
-from data_prep.lidc_database import read_embedded
+from data_prep.lidc.contours import Settings, middle_slices, pictures_of
+from data_prep.lidc.database import read_embedded
 from noisyseg.data.dataset import load_dataset
 from noisyseg.simulate import simulate_labels
 

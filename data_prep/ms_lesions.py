@@ -15,9 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import inputs, volumes
-from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
-from data_prep.walk import walk
+from data_prep.cases import (
+    VOLUMES,
+    Case,
+    Input,
+    Report,
+    Slices,
+    Unusable,
+    prepare_cases,
+    sources,
+    walk,
+)
+from data_prep.formats import volumes
 from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "mprage", "pd", "t2")
@@ -141,7 +150,7 @@ def prepare(
         strict=strict, force=force, name="ms", classes=["background", "lesion"],
         channels=[*options.modalities], origin=origin, prep_version=PREP_VERSION,
         annotators=["rater 1", "rater 2"] if options.raters else None,
-        sources=inputs.sources(cases, inputs.Input(inputs.VOLUMES, options.spacing)),
+        sources=sources(cases, Input(VOLUMES, options.spacing)),
         spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
     )  # fmt: skip
 

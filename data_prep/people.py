@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.folders import Result, prepare
-from data_prep.plans import plan_folders
-from data_prep.slicing import agreement
+from data_prep.folders.plans import plan_folders
+from data_prep.folders.prepare import Result, prepare
+from data_prep.folders.slicing import agreement
 from noisyseg.data.dataset import load_dataset
 from noisyseg.storage import data_root, project_root
 

@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from data_prep import inputs, volumes
-from data_prep.inputs import Input
-from data_prep.pictures import to_space
-from data_prep.slicing import normalised
+from data_prep import cases
+from data_prep.cases import Input
+from data_prep.folders.slicing import normalised
+from data_prep.formats import volumes
+from data_prep.formats.pictures import to_space
 from noisyseg.build import build_model
 from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.runs import Run, is_done, read_config
@@ -47,7 +48,7 @@ def input_of(run: Run, spacing_mm: float | None = None) -> Input:
     """
     if spacing_mm is not None and not 0 < spacing_mm < np.inf:
         raise ValueError(f"--spacing {spacing_mm:g}: give millimetres, a finite number above 0")
-    made = inputs.noted(run.provenance["shape"]["sources"])
+    made = cases.noted(run.provenance["shape"]["sources"])
     if made is None:
         name = Path(run.config.dataset).name
         what = NO_VOLUMES.get(name, "arrays that no file is said to have become")
@@ -55,7 +56,7 @@ def input_of(run: Run, spacing_mm: float | None = None) -> Input:
             f"{run.path} was trained on {name}, {what}: no NIfTI volume becomes such an image; "
             "give noisyseg.predict_volume an array prepared alike"
         )
-    if made.reader == inputs.PICTURES:
+    if made.reader == cases.PICTURES:
         raise ValueError(
             f"{run.path} was trained on PNG or TIFF pictures, so a NIfTI volume is no input for "
             "it; `python -m noisyseg.report` predicts folders of pictures"
@@ -70,7 +71,7 @@ def network_input(
 
     `Unusable` for a scan that is constant.
     """
-    if made.reader == inputs.VOLUMES:
+    if made.reader == cases.VOLUMES:
         ready = [_respaced(volumes.normalise(scan), made) for scan in scans]
         return volumes.axial(volumes.stack(ready)).swapaxes(0, 1), ready[0]
     ready = [_respaced(scan, made) for scan in scans]
@@ -114,7 +115,7 @@ def predict_files(
     volumes.same_grid({f"{v.file} ({n + 1})": v for n, v in enumerate(scans)})
     array, grid = network_input(scans, made)
     found = predict_volume(run.model(), array, axis=0, patch=patch)
-    if made.reader == inputs.VOLUMES:  # its rows run from the front to the back
+    if made.reader == cases.VOLUMES:  # its rows run from the front to the back
         noisy = None if found.noisy_probs is None else found.noisy_probs[..., ::-1, :]
         found = VolumePrediction(found.probs[..., ::-1, :], noisy)
     return _write(found, grid, out, shape)

@@ -19,7 +19,8 @@ from trees import (
     tumour,
 )  # fmt: skip
 
-from data_prep import brats, cases, volumes
+from data_prep import brats, cases
+from data_prep.formats import volumes
 from noisyseg.data.dataset import load_dataset
 
 SMALL = brats.Options(crop=24, min_pixels=4)

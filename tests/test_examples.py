@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import examples, folders
-from data_prep.lidc_database import read_embedded
-from data_prep.plans import plan_folders
+from data_prep import examples
+from data_prep.folders import prepare
+from data_prep.folders.plans import plan_folders
+from data_prep.lidc.database import read_embedded
 from noisyseg.data.dataset import load_dataset
 
 
@@ -30,7 +31,7 @@ def nifti(tmp_path_factory):
 def read(source, out):
     names = sorted(p.name for p in source.iterdir() if p.name != "images")
     plan = plan_folders([source / "images"], {n: source / n for n in names}, None, False)
-    folders.prepare(out, plan, origin="simulated")
+    prepare.prepare(out, plan, origin="simulated")
     return load_dataset(out)
 
 

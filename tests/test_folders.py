@@ -10,11 +10,12 @@ import tifffile
 from PIL import Image
 from sklearn.metrics import f1_score
 
-from data_prep import folders
 from data_prep.cases import Unusable
-from data_prep.folders import main, plan_folders, plan_tree, prepare
-from data_prep.pictures import read_image, read_labels, to_space
-from data_prep.slicing import slices_of
+from data_prep.folders import prepare as prepare_module
+from data_prep.folders.__main__ import main
+from data_prep.folders.prepare import plan_folders, plan_tree, prepare
+from data_prep.folders.slicing import slices_of
+from data_prep.formats.pictures import read_image, read_labels, to_space
 from noisyseg.data.dataset import load_dataset
 
 SIZE = (14, 16)
@@ -1134,7 +1135,7 @@ def test_an_interrupted_run_goes_on_and_reads_no_case_twice(own, monkeypatch):
             raise KeyboardInterrupt
         return slices_of(entry, recipe)
 
-    monkeypatch.setattr(folders, "slices_of", interrupted)
+    monkeypatch.setattr(prepare_module, "slices_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(own)
     assert not (own / "out").exists()

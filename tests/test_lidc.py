@@ -13,9 +13,13 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from data_prep import lidc, lidc_nodules, lidc_scans, lidc_xml
 from data_prep.cases import Case, Unusable
-from data_prep.lidc import Settings, prepare_tree
+from data_prep.lidc import archive as lidc
+from data_prep.lidc import nodules as lidc_nodules
+from data_prep.lidc import readings as lidc_xml
+from data_prep.lidc import scans as lidc_scans
+from data_prep.lidc.__main__ import main
+from data_prep.lidc.archive import Settings, prepare_tree
 from noisyseg import load_dataset
 
 SIDE, SLICES, MM = 96, 9, 0.5  # of the scans
@@ -471,20 +475,20 @@ def test_two_patients_in_one_series_are_refused(tree):
 
 def test_a_folder_without_scans(tmp_path):
     with pytest.raises(SystemExit, match="error: .*no CT series"):
-        lidc.main(["--folder", str(tmp_path), "--out", str(tmp_path / "out")])
+        main(["--folder", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="is no folder"):
-        lidc.main(["--folder", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+        main(["--folder", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
 
 
 def test_the_command_line(written, tmp_path, capsys):
     arguments = ["--folder", str(written), "--out", str(tmp_path / "a"), "--crop", "16"]
-    lidc.main([*arguments, "--readers", "4", "--every", "3"])
+    main([*arguments, "--readers", "4", "--every", "3"])
     assert "4 CT series" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="exists; --force"):
-        lidc.main(arguments)
+        main(arguments)
     for wrong in (["--crop", "2"], ["--readers", "5"], ["--spacing", "0"], ["--every", "0"]):
         with pytest.raises(SystemExit, match="error: "):
-            lidc.main([*arguments, *wrong])
+            main([*arguments, *wrong])
 
 
 def test_readers_are_sessions_of_the_file(written):

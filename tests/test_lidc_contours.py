@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import lidc_contours, lidc_database, lidc_masks, lidc_render
-from data_prep.lidc_contours import Settings, prepare
-from data_prep.lidc_database import FAMILIES, RATINGS, read_embedded
-from data_prep.lidc_masks import Contour, Window, cluster, mask_of, window_of
+from data_prep.lidc import contours as lidc_contours
+from data_prep.lidc import database as lidc_database
+from data_prep.lidc import masks as lidc_masks
+from data_prep.lidc import render as lidc_render
+from data_prep.lidc.contours import Settings, prepare
+from data_prep.lidc.database import FAMILIES, RATINGS, read_embedded
+from data_prep.lidc.masks import Contour, Window, cluster, mask_of, window_of
 from noisyseg import load_dataset
 
 FIXTURE = Path(__file__).parent / "fixtures" / "lidc-outlines.npz"

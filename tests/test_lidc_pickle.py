@@ -8,9 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from data_prep import lidc, lidc_pickle
 from data_prep.cases import Unusable
-from data_prep.lidc import prepare_pickle
+from data_prep.lidc import __main__, pickles
+from data_prep.lidc.archive import prepare_pickle
 from noisyseg import load_dataset
 
 
@@ -48,7 +48,7 @@ def test_a_pickle_becomes_a_folder(protocol, tmp_path):
 def test_names_of_both_generations_of_numpy(tmp_path):
     content = pickle.dumps(slices(), 2)
     for old, new in ((b"numpy._core.", b"numpy.core."), (b"numpy.core.", b"numpy._core.")):
-        found = lidc_pickle.load_arrays(io.BytesIO(content.replace(old, new)), tmp_path)
+        found = pickles.load_arrays(io.BytesIO(content.replace(old, new)), tmp_path)
         assert (found["P0_slice0"]["image"] == a_slice()["image"]).all()
 
 
@@ -56,10 +56,10 @@ def test_several_files_are_one_set_and_repeats_are_refused(tmp_path):
     content = slices()
     dump(tmp_path / "a.pickle", {n: s for n, s in content.items() if n < "P2"})
     dump(tmp_path / "b.pickle", {n: s for n, s in content.items() if n >= "P2"})
-    assert lidc_pickle.read_pickles(tmp_path).keys() == content.keys()
+    assert pickles.read_pickles(tmp_path).keys() == content.keys()
     dump(tmp_path / "c.pickle", {"P0_slice0": a_slice()})
     with pytest.raises(ValueError, match="P0_slice0.*another file"):
-        lidc_pickle.read_pickles(tmp_path)
+        pickles.read_pickles(tmp_path)
 
 
 class Malicious:
@@ -82,7 +82,7 @@ def test_a_malicious_pickle_runs_nothing(call, protocol, tmp_path):
     content = slices(bad=Malicious(call, *arguments))
     file = dump(tmp_path / "data.pickle", content, protocol)
     with pytest.raises(SystemExit, match=r"error: .*wants to call .*nothing in it was run"):
-        lidc.main(["--pickle", str(file), "--out", str(tmp_path / "out")])
+        __main__.main(["--pickle", str(file), "--out", str(tmp_path / "out")])
     assert not target.exists() and not (tmp_path / "out").exists()
 
 
@@ -123,7 +123,7 @@ def test_pickles_that_are_something_else(tmp_path):
         file = tmp_path / f"{name}.pickle"
         file.write_bytes(content)
         with pytest.raises(SystemExit, match=f"error: .*{name}.pickle"):
-            lidc.main(["--pickle", str(file), "--out", str(tmp_path / "out")])
+            __main__.main(["--pickle", str(file), "--out", str(tmp_path / "out")])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError, match="give data_lidc.pickle"):
         prepare_pickle(tmp_path / "nothing", tmp_path / "out")
@@ -133,7 +133,7 @@ def test_few_readers_of_a_slice_and_patients_with_two_scans(tmp_path):
     file = dump(tmp_path / "a.pickle", slices(P0_slice7=a_slice("1.2.0", drawn=2)))
     assert len(load_dataset(prepare_pickle(file, tmp_path / "one").path)) == 9
     assert len(load_dataset(prepare_pickle(file, tmp_path / "four", readers=4).path)) == 8
-    first, second, *_ = lidc_pickle.SAME_PATIENT
-    cases, _ = lidc_pickle.cases_of({"a": a_slice(first), "b": a_slice(second)}, file)
+    first, second, *_ = pickles.SAME_PATIENT
+    cases, _ = pickles.cases_of({"a": a_slice(first), "b": a_slice(second)}, file)
     assert len({case.patient for case in cases}) == 1 and len(cases) == 2
-    assert len(lidc_pickle.SAME_PATIENT) == 16
+    assert len(pickles.SAME_PATIENT) == 16

@@ -10,8 +10,9 @@ import trees
 from PIL import Image
 
 import noisyseg as ns
-from data_prep import examples, own
-from data_prep.pictures import read_labels
+from data_prep import examples
+from data_prep.folders import own
+from data_prep.formats.pictures import read_labels
 from noisyseg.report import make
 from noisyseg.storage import data_root, project_root
 

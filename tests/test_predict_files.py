@@ -11,9 +11,10 @@ from PIL import Image
 from trees import oblique, save
 
 import noisyseg as ns
-from data_prep import folders, ms_lesions, predict
+from data_prep import ms_lesions, predict
 from data_prep.cases import Unusable
-from data_prep.plans import plan_folders
+from data_prep.folders import prepare
+from data_prep.folders.plans import plan_folders
 from noisyseg import build
 from noisyseg.predict import VolumePrediction
 
@@ -142,7 +143,7 @@ def own_run(folder, normalise="zscore", **options):
         for who in ("anna", "ben"):
             save(folder / who / f"c{n}.nii.gz", inside.astype(np.uint8), TURNED)
     plan = plan_folders([folder / c for c in CHANNELS], {w: folder / w for w in ("anna", "ben")})
-    folders.prepare(folder / "prepared", plan, origin="simulated", normalise=normalise, **options)
+    prepare.prepare(folder / "prepared", plan, origin="simulated", normalise=normalise, **options)
     return ns.run(
         ns.ExperimentConfig.preset(
             "own", "smoke", "no_trace", dataset=str(folder / "prepared"), n_train=None, n_val=None,
@@ -253,6 +254,6 @@ def test_a_run_on_pictures_takes_no_volume(tmp_path):
             pixels = np.random.default_rng(n).integers(0, 2, (16, 16), np.uint8)
             Image.fromarray(pixels).save(tmp_path / folder / f"c{n}.png")
     plan = plan_folders([tmp_path / "images"], {"anna": tmp_path / "anna"})
-    folders.prepare(tmp_path / "data", plan, origin="simulated")
+    prepare.prepare(tmp_path / "data", plan, origin="simulated")
     with pytest.raises(ValueError, match="PNG or TIFF pictures"):
         predict.input_of(stub(tmp_path / "data", tmp_path))

@@ -6,14 +6,15 @@ import pytest
 from trees import brats_tree, ms_tree, people_tree
 
 from data_prep import __main__ as everything
-from data_prep import brats, lidc_contours, ms_lesions
+from data_prep import brats, ms_lesions
+from data_prep.lidc import contours
 from noisyseg.data.dataset import load_dataset
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """The same steps on trees of a few voxels; digits are left to their own tests."""
-    few = lidc_contours.Settings(nodules=6, slices_per_nodule=1, reference="consensus")
+    few = contours.Settings(nodules=6, slices_per_nodule=1, reference="consensus")
     monkeypatch.setenv("NOISYSEG_DATA", str(tmp_path))
     monkeypatch.setattr(everything.mnist, "main", lambda arguments: None)
     monkeypatch.setattr(everything.coloured, "main", lambda arguments: None)
@@ -21,8 +22,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(everything, "BRATS", brats.Options(crop=24, min_pixels=4))
     monkeypatch.setattr(everything, "LIDC", few)
     monkeypatch.setattr(everything, "VARIANTS", {"lidc_reader": replace(few, render="reader")})
-    monkeypatch.setattr(everything.standins, "make_ms", lambda tree, voxel_mm: ms_tree(tree))
-    monkeypatch.setattr(everything.standins, "make_brats", lambda tree, voxel_mm: brats_tree(tree))
+    monkeypatch.setattr(everything.trees, "make_ms", lambda tree, voxel_mm: ms_tree(tree))
+    monkeypatch.setattr(everything.trees, "make_brats", lambda tree, voxel_mm: brats_tree(tree))
     monkeypatch.setattr(everything.people, "default_folder", lambda: tmp_path / "nobody")
     return tmp_path
 
@@ -53,6 +54,6 @@ def test_people_are_prepared_where_their_images_are(small, monkeypatch):
 
 
 def test_an_error_is_one_line(small, monkeypatch):
-    monkeypatch.setattr(everything.standins, "make_ms", lambda tree, voxel_mm: tree.mkdir())
+    monkeypatch.setattr(everything.trees, "make_ms", lambda tree, voxel_mm: tree.mkdir())
     with pytest.raises(SystemExit, match="error: .*holds no scan|error: .*no folder"):
         everything.main([])

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from data_prep import standin_anatomy, standin_lesions, standin_tumours
-from data_prep.standin_anatomy import Anatomy, make_grid, smooth_field
-from data_prep.standin_lesions import Lesion, lesion_maps, lesions_at, ms_anatomy
-from data_prep.standin_tumours import plan_tumour
+from data_prep.standins import anatomy as standin_anatomy
+from data_prep.standins import lesions as standin_lesions
+from data_prep.standins import tumours as standin_tumours
+from data_prep.standins.anatomy import Anatomy, make_grid, smooth_field
+from data_prep.standins.lesions import Lesion, lesion_maps, lesions_at, ms_anatomy
+from data_prep.standins.tumours import plan_tumour
 
 CROSS = ndimage.generate_binary_structure(3, 1)
 

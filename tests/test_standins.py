@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_prep import standin_anatomy, standins
-from data_prep.standin_lesions import ms_grid
-from data_prep.standin_tumours import brats_grid
-from data_prep.standins import main, make_brats, make_ms
+from data_prep.standins import anatomy, trees
+from data_prep.standins.__main__ import main
+from data_prep.standins.lesions import ms_grid
+from data_prep.standins.trees import make_brats, make_ms
+from data_prep.standins.tumours import brats_grid
 
 VOXEL = 4.0  # the trees of this file
 
@@ -84,9 +85,9 @@ def test_name_mapping_gives_the_grade_of_every_case(brats_tree):
 
 
 def test_default_visits_are_those_of_the_official_training_set():
-    assert standins._visits(5, None) == [4, 4, 5, 4, 4]
-    assert sum(standins._visits(5, None)) == 21
-    assert standins._visits(3, [2]) == [2, 2, 2]
+    assert trees._visits(5, None) == [4, 4, 5, 4, 4]
+    assert sum(trees._visits(5, None)) == 21
+    assert trees._visits(3, [2]) == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_files_carry_the_grid_and_say_what_they_are(ms_tree, brats_tree):
 
 
 def test_brain_of_ms_is_where_the_template_has_it(ms_tree):
-    file = Path(standin_anatomy.find_spec("nilearn").submodule_search_locations[0])
-    t1 = nibabel.load(file / "datasets" / "data" / standin_anatomy.MAPS.format("t1"))
+    file = Path(anatomy.find_spec("nilearn").submodule_search_locations[0])
+    t1 = nibabel.load(file / "datasets" / "data" / anatomy.MAPS.format("t1"))
     middle = ndimage.center_of_mass(np.asarray(t1.dataobj) > 0)
     expected = nibabel.affines.apply_affine(t1.affine, middle)
     image = nibabel.load(ms_tree / "training01/preprocessed/training01_01_t2_pp.nii")
@@ -215,7 +216,7 @@ def test_an_interrupted_case_leaves_no_file(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(standins, "make_case", interrupted)
+        patch.setattr(trees, "make_case", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make_brats(tmp_path, 1, voxel_mm=8)
     assert [f.name for f in tmp_path.rglob("*") if f.is_file()] == ["stand-in.json"]
@@ -224,7 +225,7 @@ def test_an_interrupted_case_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_interrupted_while_writing_leaves_no_part_of_a_case(tmp_path, monkeypatch):
-    written, plain = [], standins._nifti
+    written, plain = [], trees._nifti
 
     def breaks(*arguments):
         written.append(1)
@@ -233,7 +234,7 @@ def test_interrupted_while_writing_leaves_no_part_of_a_case(tmp_path, monkeypatc
         return plain(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(standins, "_nifti", breaks)
+        patch.setattr(trees, "_nifti", breaks)
         with pytest.raises(OSError, match="disk full"):
             make_ms(tmp_path, 1, [1], voxel_mm=8)
     assert not [*tmp_path.rglob("*.nii")] and not [*tmp_path.glob(".*")]
@@ -332,9 +333,9 @@ def test_bad_numbers_for_brats_are_named_and_nothing_is_written(tmp_path, argume
 
 
 def test_without_the_template_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr(standin_anatomy, "find_spec", lambda name: None)
+    monkeypatch.setattr(anatomy, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install nilearn"):
-        standin_anatomy.load_template.__wrapped__()
+        anatomy.load_template.__wrapped__()
 
 
 # --- command line ---------------------------------------------------------------------------

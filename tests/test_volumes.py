@@ -9,8 +9,8 @@ import SimpleITK as sitk
 from nibabel.affines import apply_affine
 from trees import brain, lesion, oblique, save
 
-from data_prep import volumes
 from data_prep.cases import Unusable
+from data_prep.formats import volumes
 
 SPACING = np.diag([1.0, 1.5, 2.0, 1])
 ORIENTATIONS = {

@@ -81,7 +81,7 @@ def test_it_holds_the_packages_and_nothing_else(wheel, root):
 
 
 def test_it_is_imported_from_the_fresh_environment(elsewhere):
-    code = "import noisyseg, data_prep.own, noisyseg.widgets; print(noisyseg.__file__)"
+    code = "import noisyseg, data_prep.folders.own, noisyseg.widgets; print(noisyseg.__file__)"
     assert Path(outside(elsewhere, "-c", code).strip()).is_relative_to(elsewhere[0] / "env")
 
 

@@ -134,7 +134,7 @@ def prepared_folder(source: Path, out: Path, origin: str = "real") -> tuple[bool
     if (source / "meta.json").exists():
         return False, source
     # The formats of files belong to data_prep; a prepared folder needs none of it.
-    from data_prep.own import prepare_own
+    from data_prep.folders.own import prepare_own
 
     prepared = out / "prepared"
     if not (prepared / "meta.json").exists():
@@ -148,9 +148,9 @@ def prepared_folder(source: Path, out: Path, origin: str = "real") -> tuple[bool
 def write_predictions(done: Run, source: Path, out: Path) -> int:
     """Predict every image of the raw folder `source` into `out`, in its own format and grid.
 
-    Files already there are left alone; returns the number of images (`data_prep.own`).
+    Files already there are left alone; returns the number of images (`data_prep.folders.own`).
     """
-    from data_prep.own import predict_own
+    from data_prep.folders.own import predict_own
 
     return predict_own(done, source, out)
 

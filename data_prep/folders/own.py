@@ -18,12 +18,12 @@ from numpy import ndarray
 from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
-from data_prep import folders
 from data_prep.cases import Unusable
-from data_prep.pictures import read_image
-from data_prep.plans import Plan, plan_folders
-from data_prep.slicing import normalised
-from data_prep.survey import Entry
+from data_prep.folders import prepare
+from data_prep.folders.plans import Plan, plan_folders
+from data_prep.folders.slicing import normalised
+from data_prep.folders.survey import Entry
+from data_prep.formats.pictures import read_image
 from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.runs import Run
@@ -57,7 +57,7 @@ def plan_of(source: Path) -> Plan:
 
 def prepare_own(source: Path, out: Path, origin: str = "real") -> list[str]:
     """Write the prepared folder `out` of a raw folder; returns what the files were taken for."""
-    result = folders.prepare(out, plan_of(source), size="largest", name=source.name, origin=origin)
+    result = prepare.prepare(out, plan_of(source), size="largest", name=source.name, origin=origin)
     return [line.replace(str(out), out.name) for line in (str(result.report), *result.notes)]
 
 
@@ -166,7 +166,7 @@ def _arrays(found: VolumePrediction, names: list[str]) -> Iterator[tuple[str, nd
 def _write(file: Path, array: Float[ndarray, "z y x"] | ndarray, image: Path, note: str) -> None:
     """`array` as `file`, to which the suffix of its kind is added."""
     if _volume(image):
-        from data_prep import volumes
+        from data_prep.formats import volumes
 
         grid = volumes.read_volume(image)
         back = volumes.to_input_grid(np.ascontiguousarray(array.T), grid, array.dtype == np.uint8)

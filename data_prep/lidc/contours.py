@@ -7,7 +7,7 @@ shows the readers' mean, the reference is Spatial STAPLE of their masks. Renderi
 favours methods that recover it; --render reader or shifted says how much. `data_prep.lidc`
 reads the real CT scans instead.
 
-    python -m data_prep.lidc_contours --help
+    python -m data_prep.lidc.contours --help
 """
 
 import argparse
@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Bool, Float, Int8
 from numpy import ndarray
 
-from data_prep.lidc_database import FAMILIES, FILE, HERE, SIZE, Readers, embed, read_embedded
-from data_prep.lidc_masks import READERS
-from data_prep.lidc_render import Look, depth_of, render, windowed
+from data_prep.lidc.database import FAMILIES, FILE, HERE, SIZE, Readers, embed, read_embedded
+from data_prep.lidc.masks import READERS
+from data_prep.lidc.render import Look, depth_of, render, windowed
 from noisyseg import fusion
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
@@ -255,7 +255,7 @@ def summary(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
     parser = argparse.ArgumentParser(
-        "python -m data_prep.lidc_contours",
+        "python -m data_prep.lidc.contours",
         None,
         __doc__,
         formatter_class=argparse.RawTextHelpFormatter,

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from pydicom.errors import InvalidDicomError
 
-from data_prep.cases import Unusable
-from data_prep.walk import walk
+from data_prep.cases import Unusable, walk
 
 TAGS = [
     "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Modality", "ImagePositionPatient",

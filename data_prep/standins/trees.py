@@ -1,15 +1,11 @@
-"""Stand-ins for the MS and BraTS archives: made-up lesions in real anatomy, official file names.
+"""Official trees of the MS and BraTS archives with made-up lesions in real anatomy.
 
 For whoever lacks the official archives: the readers run on these trees unchanged, and only a
 path differs later. The head is the real ICBM 152 average packaged with nilearn (no download);
 lesions, tumours, contrasts, noise and raters are made up. Nothing measured on them says
 anything about patients; `stand-in.json` and the header of every volume say what they are.
-
-    python -m data_prep.standins ms --out FOLDER       # 21 scans of 5 patients, two raters
-    python -m data_prep.standins brats --out FOLDER    # 40 cases, labels 0, 1, 2 and 4
 """
 
-import argparse
 import gzip
 import json
 import os
@@ -25,16 +21,24 @@ from jaxtyping import Shaped
 from numpy import ndarray
 from tqdm.auto import tqdm
 
-from data_prep.standin_lesions import make_visit, ms_anatomy, ms_grid
-from data_prep.standin_tumours import brats_grid, make_case, plan_tumour
+from data_prep.standins.lesions import make_visit, ms_anatomy, ms_grid
+from data_prep.standins.tumours import brats_grid, make_case, plan_tumour
 
 VERSION = 1
+
+
 RECORD = "stand-in.json"
 NOTE = "made-up lesions in the ICBM 152 average head; not data of patients"
+
+
 VISITS = (4, 4, 5, 4, 4)  # of the five patients of the official training set
 BRATS_TREE = "MICCAI_BraTS2020_TrainingData"
+
+
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
 MODALITIES = ("flair", "mprage", "pd", "t2")
+
+
 MAPPING = (
     "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,"
     "BraTS_2019_subject_ID,BraTS_2020_subject_ID"
@@ -249,42 +253,3 @@ def _replace(file: Path, content: bytes) -> None:
     part = file.with_name(f".{file.name}.{uuid4().hex[:8]}")
     part.write_bytes(content)
     os.replace(part, file)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; a data error ends it with one line and exit status 1."""
-    args = _parser().parse_args(arguments)
-    try:
-        if args.kind == "ms":
-            written = make_ms(
-                args.out, args.patients, args.visits, args.seed, args.voxel, args.gzip, args.force
-            )
-        else:
-            written = make_brats(args.out, args.cases, args.seed, args.voxel, args.force)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(f"{written.tree}: {written.made} cases made, {written.kept} already there (stand-ins)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.standins", None, __doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )  # fmt: skip
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    ms = kinds.add_parser("ms", help="MSLSC / ISBI 2015 training tree")
-    ms.add_argument("--patients", type=int, default=5)
-    ms.add_argument("--visits", type=int, nargs="+", help="scans of each (default: 4 4 5 4 4)")
-    ms.add_argument("--gzip", action="store_true", help=".nii.gz (official: .nii, 85 MB a scan)")
-    brats = kinds.add_parser("brats", help="BraTS 2020 training tree")
-    brats.add_argument("--cases", type=int, default=40)
-    for kind in (ms, brats):
-        kind.add_argument("--out", type=Path, required=True, help="folder of the tree")
-        kind.add_argument("--seed", type=int, default=0)
-        kind.add_argument("--voxel", type=float, default=1.0, help="mm, 1 to 8 (default: 1)")
-        kind.add_argument("--force", action="store_true", help="delete the tree and make it again")
-    return parser
-
-
-if __name__ == "__main__":
-    main()

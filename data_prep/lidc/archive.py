@@ -1,16 +1,10 @@
-"""LIDC-IDRI, the real scans -> prepared folder `lidc`: four readers' masks on CT crops.
+"""The real scans of LIDC-IDRI: crops about nodules, the masks of four readers, a reference.
 
-From the tree of DICOM and XML files that TCIA gives (--folder; any generation of folder names),
-or from the pickle of the PyTorch port of the Probabilistic U-Net (--pickle). As in the paper:
-1 mm pixels, 180 x 180 crops centred on a nodule, Spatial STAPLE of the four masks as reference;
-a reader who did not mark anything gives an empty mask, a reading that the file lacks gives none.
-Readers are slots: reader 1 of one scan is not reader 1 of another. `data_prep.lidc_contours`
-needs no download.
-
-    python -m data_prep.lidc --help
+1 mm pixels, 180 x 180 crops centred on a nodule, Spatial STAPLE of the four masks as reference,
+as in the paper. A reader who did not mark anything gives an empty mask, a reading that the file
+lacks gives none. Readers are slots: reader 1 of one scan is not reader 1 of another.
 """
 
-import argparse
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +15,21 @@ from numpy import ndarray
 from scipy import ndimage
 
 from data_prep.cases import Case, Report, Slices, Unusable, prepare_cases
-from data_prep.lidc_contours import fused
-from data_prep.lidc_masks import READERS, Contour, Window, mask_of, window_of
-from data_prep.lidc_nodules import REMARKS, Scan, read_scan
-from data_prep.lidc_pickle import cases_of, read_case, read_pickles
-from data_prep.lidc_render import windowed
-from data_prep.lidc_scans import Stack, find, read_slice
-from data_prep.lidc_xml import by_series
-from noisyseg.storage import data_root
+from data_prep.lidc.contours import fused
+from data_prep.lidc.masks import READERS, Contour, Window, mask_of, window_of
+from data_prep.lidc.nodules import REMARKS, Scan, read_scan
+from data_prep.lidc.pickles import cases_of, read_case, read_pickles
+from data_prep.lidc.readings import by_series
+from data_prep.lidc.render import windowed
+from data_prep.lidc.scans import Stack, find, read_slice
 
 AIR_HU = -1000.0  # what a crop shows beyond the scan
+
+
 PREP_VERSION = 2
 LICENCE = "LIDC-IDRI (Armato et al. 2011, The Cancer Imaging Archive), CC BY 3.0"
+
+
 META = {
     "name": "lidc", "classes": ["background", "nodule"], "channels": ["CT"], "origin": "real",
     "annotators": [f"reader {r + 1}" for r in range(READERS)], "licence": LICENCE,
@@ -193,40 +190,3 @@ def prepare_pickle(
     return prepare_cases(
         out, cases, read, settings, strict=strict, force=force, spacing_mm=None, **META
     )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.lidc", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--folder", type=Path, help="DICOM and XML files of LIDC-IDRI from TCIA")
-    source.add_argument("--pickle", type=Path, help="data_lidc.pickle, or a folder of pickles")
-    parser.add_argument("--out", type=Path, help="prepared folder (default: lidc in data root)")
-    parser.add_argument("--crop", type=int, default=180, help="pixels a side (--folder only)")
-    parser.add_argument("--spacing", type=float, default=1.0, help="mm a pixel (--folder only)")
-    parser.add_argument(
-        "--readers",
-        type=int,
-        help="readers who outlined the nodule (--folder: 4) or slice (--pickle: 1), at least",
-    )
-    parser.add_argument("--every", type=int, default=1, help="every n-th slice (--folder only)")
-    parser.add_argument("--strict", action="store_true", help="stop at a case that is left out")
-    parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
-    args = parser.parse_args(arguments)
-    out = args.out or data_root() / "lidc"
-    readers = args.readers if args.readers is not None else 1 if args.pickle else READERS
-    try:
-        settings = Settings(args.crop, args.spacing, readers, args.every)
-        if args.pickle:
-            print(prepare_pickle(args.pickle, out, readers, args.strict, args.force))
-        else:
-            report, notes = prepare_tree(args.folder, out, settings, args.strict, args.force)
-            print("\n".join([str(report), *notes]))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

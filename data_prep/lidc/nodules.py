@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.cases import Case, Unusable
-from data_prep.lidc_masks import READERS, Contour, cluster
-from data_prep.lidc_scans import Stack, stack
-from data_prep.lidc_xml import Drawn, Reading, read_xml
+from data_prep.lidc.masks import READERS, Contour, cluster
+from data_prep.lidc.readings import Drawn, Reading, read_xml
+from data_prep.lidc.scans import Stack, stack
 
 # What is not as one would expect in the scans that are used.
 REMARKS = {

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.matching import SPLITS, aliases, few, list_files, match, without
-from data_prep.survey import GREY, GREY_TRUTH, Entry, grey_truths
+from data_prep.folders.matching import SPLITS, aliases, few, list_files, match, without
+from data_prep.folders.survey import GREY, GREY_TRUTH, Entry, grey_truths
 
 # Kinds of folders in the authors' tree; the first kind of truth that is there is the truth.
 IMAGES, TRUTHS, COPY = ("image", "gaussian"), ("gt", "annotator_5", "good"), "good"

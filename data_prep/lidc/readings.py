@@ -16,7 +16,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from data_prep.cases import Unusable
-from data_prep.lidc_masks import READERS
+from data_prep.lidc.masks import READERS
 
 CT, X_RAY = "LidcReadMessage", "IdriReadMessage"
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from data_prep.cases import Case, Slices, Unusable
-from data_prep.lidc_masks import READERS
+from data_prep.lidc.masks import READERS
 
 # Arrays were saved by numpy 1 ("core") or numpy 2 ("_core").
 RECONSTRUCT = {

@@ -13,8 +13,8 @@ from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
 from data_prep.cases import Slices, Unusable
-from data_prep.matching import few
-from data_prep.survey import NOT_LABELLED, TRUTH, Entry, load
+from data_prep.folders.matching import few
+from data_prep.folders.survey import NOT_LABELLED, TRUTH, Entry, load
 from noisyseg.data.dataset import SegmentationDataset
 
 NORMALISE = ("zscore", "minmax", "none")

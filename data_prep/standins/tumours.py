@@ -13,7 +13,7 @@ from jaxtyping import Float, Int16, UInt8
 from numpy import ndarray
 from scipy import ndimage
 
-from data_prep.standin_anatomy import (
+from data_prep.standins.anatomy import (
     Anatomy,
     Grid,
     Map,

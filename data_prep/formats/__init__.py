@@ -1,0 +1,1 @@
+"""Files of one kind: NIfTI volumes, PNG and TIFF pictures."""

@@ -1,0 +1,1 @@
+"""Four radiologists' outlines of lung nodules: real scans, or rendered pictures under them."""

@@ -1,0 +1,1 @@
+"""Made-up lesions in real anatomy, where the official archives are absent."""
