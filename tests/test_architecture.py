@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "noisyseg").rglob("*.py"))
 SOURCES = LIBRARY + sorted((ROOT / "data_prep").rglob("*.py"))
 EVERY_PY = SOURCES + sorted(
-    p for d in ("tests", "notebooks", "benchmarks") for p in ROOT.glob(f"{d}/*.py")
+    p for d in ("tests", "notebooks", "benchmarks") for p in (ROOT / d).rglob("*.py")
 )
 # A module or package imports from lines above its own only; new ones get a place here first.
 ORDER = [
@@ -101,6 +101,11 @@ def test_packages_import_in_one_direction(path):
     for other in {home, *ours(tree(path))} - {"__init__"} if home != "__init__" else ():
         assert other in place, f"{other}: name the module, and give it a place in ORDER"
         assert other == home or place[other] < place[home], f"{home} may not import {other}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data_prep").rglob("*.py")), ids=relative)
+def test_data_prep_imports_the_core_only(path):
+    assert not {"plots", "paper", "report", "widgets"} & set(ours(tree(path)))
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)

@@ -24,7 +24,6 @@ from data_prep.folders.plans import Plan, plan_folders
 from data_prep.folders.slicing import normalised
 from data_prep.folders.survey import Entry
 from data_prep.formats.pictures import read_image
-from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.runs import Run
 from noisyseg.storage import replacing
@@ -61,13 +60,13 @@ def prepare_own(source: Path, out: Path, origin: str = "real") -> list[str]:
     return [line.replace(str(out), out.name) for line in (str(result.report), *result.notes)]
 
 
-def predict_own(run: Run, source: Path, out: Path) -> int:
+def predict_own(run: Run, source: Path, out: Path, colours: Sequence[str] = ()) -> int:
     """Write for every image its truth, uncertainty and every annotator's expected mask.
 
     NIfTI for NIfTI, on the grid and with the affine of the image; TIFF for a stack of pages:
-    class indices, uncertainty as grey (255 = largest); else PNG: the same with class indices
-    as palette indices. Each file names the run that wrote it. Files already there are left
-    alone; those of another run move to a folder beside `out`, with a warning. An image that
+    class indices, uncertainty as grey (255 = largest); else PNG: the same, with class indices
+    shown in `colours` if given. Each file names the run that wrote it. Files already there are
+    left alone; those of another run move to a folder beside `out`, with a warning. An image that
     cannot be used is passed over. Returns the number of images.
     """
     model, names = run.model(), run.provenance["shape"]["annotators"]
@@ -88,7 +87,7 @@ def predict_own(run: Run, source: Path, out: Path) -> int:
         found = predict_volume(model, flat, axis=0)
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in _arrays(found, names):
-            _write(folder / name, array, first, note)
+            _write(folder / name, array, first, note, colours)
         written += 1
     return written
 
@@ -163,7 +162,13 @@ def _arrays(found: VolumePrediction, names: list[str]) -> Iterator[tuple[str, nd
     yield "uncertainty", found.uncertainty
 
 
-def _write(file: Path, array: Float[ndarray, "z y x"] | ndarray, image: Path, note: str) -> None:
+def _write(
+    file: Path,
+    array: Float[ndarray, "z y x"] | ndarray,
+    image: Path,
+    note: str,
+    colours: Sequence[str],
+) -> None:
     """`array` as `file`, to which the suffix of its kind is added."""
     if _volume(image):
         from data_prep.formats import volumes
@@ -178,8 +183,8 @@ def _write(file: Path, array: Float[ndarray, "z y x"] | ndarray, image: Path, no
             tifffile.imwrite(part, pages, photometric="minisblack", description=note)
         return
     picture, text = Image.fromarray(pages[0]), PngImagePlugin.PngInfo()
-    if array.dtype == np.uint8:
-        picture.putpalette([round(255 * v) for c in CLASS_COLOURS for v in to_rgb(str(c))])
+    if array.dtype == np.uint8 and colours:
+        picture.putpalette([round(255 * v) for c in colours for v in to_rgb(c)])
     text.add_text(NOTE, note)
     with replacing(file.with_name(f"{file.name}.png")) as part:
         picture.save(part, format="png", pnginfo=text)

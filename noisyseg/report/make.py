@@ -18,6 +18,7 @@ import numpy as np
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import load_dataset
 from noisyseg.methods import METHODS
+from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.report import chapters, page
 from noisyseg.report.skills import estimate, report_of_estimate
 from noisyseg.runs import Run
@@ -152,7 +153,7 @@ def write_predictions(done: Run, source: Path, out: Path) -> int:
     """
     from data_prep.folders.own import predict_own
 
-    return predict_own(done, source, out)
+    return predict_own(done, source, out, [str(colour) for colour in CLASS_COLOURS])
 
 
 def own_config(

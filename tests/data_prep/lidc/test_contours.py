@@ -26,7 +26,7 @@ from data_prep.lidc.database import FAMILIES, RATINGS, read_embedded
 from data_prep.lidc.masks import Contour, Window, cluster, mask_of, window_of
 from noisyseg import load_dataset
 
-FIXTURE = Path(__file__).parent / "fixtures" / "lidc-outlines.npz"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "lidc-outlines.npz"
 FEW = {"nodules": 12, "slices_per_nodule": 2}
 
 

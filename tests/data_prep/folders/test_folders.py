@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score
 from data_prep.cases import Unusable
 from data_prep.folders import prepare as prepare_module
 from data_prep.folders.__main__ import main
-from data_prep.folders.prepare import plan_folders, plan_tree, prepare
+from data_prep.folders.plans import plan_folders, plan_tree
+from data_prep.folders.prepare import prepare
 from data_prep.folders.slicing import slices_of
 from data_prep.formats.pictures import read_image, read_labels, to_space
 from noisyseg.data.dataset import load_dataset
