@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import, and paths are needed by quick commands
 
 
 def project_root() -> Path:
@@ -57,7 +58,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         part.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """`table` as CSV without its index, atomically."""
     with replacing(path) as part:
         table.to_csv(part, index=False, float_format="%.6g")

@@ -113,7 +113,7 @@ def test_embedded_data_come_along(elsewhere):
     assert "reader4" in out
 
 
-REPORT = "from noisyseg import report; report.main(['--data', {data!r}, '--out', {out!r}])"
+REPORT = "from noisyseg.report.__main__ import main; main(['--data', {data!r}, '--out', {out!r}])"
 REMEDIES = {
     "nibabel": (REPORT, "NIfTI needs nibabel; pip install 'noisyseg[medical]'"),
     "ipywidgets": ("import noisyseg.widgets", "pip install 'noisyseg[notebooks]'"),
