@@ -197,6 +197,8 @@ class ExperimentConfig:
         if not METHODS[self.method].sees_labels:  # one network serves every labelling
             values["labelling"] = "dense"
         defaults = {f.name: f.default for f in fields(self)}
+        if self.warm_up != "fixed":  # then no matrix is held
+            values["fixed_diagonal"] = defaults["fixed_diagonal"]
         return {k: v for k, v in values.items() if k not in NOT_IDENTITY and v != defaults[k]}
 
     def digest(self, fingerprint: str) -> str:

@@ -55,8 +55,16 @@ def _annotators(title: str, head: Head = "pixel", **settings: Any) -> Method:
 # they are released to Eq. 4. Theorem 1 assumes that the mean matrix is diagonally dominant, which
 # Eq. 4 alone does not hold; a hinge does. The trace weight is that of the bold row of the companion
 # paper's own sweep, because the printed ones go with another loss (notebook 30).
-NEAR_IDENTITY: dict[str, Any] = {"warm_up": "fixed", "warm_up_share": 0.5}
+# The diagonal of 0.8 was chosen among 0.7 to 0.95 by agreement with the calibrated vote of the
+# validation labels of all data sets: at 0.95 BraTS' core is lost in one seed of three.
+NEAR_IDENTITY: dict[str, Any] = {
+    "warm_up": "fixed",
+    "warm_up_share": 0.5,
+    "fixed_diagonal": 0.8,
+}
 HELD: dict[str, Any] = NEAR_IDENTITY | {"dominance_weight": 5.0}
+# Calibrated labels agree with each other far more, so theirs may stay closer to the identity.
+OURS: dict[str, Any] = HELD | {"fixed_diagonal": 0.95, "trace_weight": 0.0}
 
 METHODS: dict[str, Method] = {
     "clean": _network("Network on the truth", "truth"),
@@ -82,15 +90,13 @@ METHODS: dict[str, Method] = {
         "Eq. 4 as printed", "labels", "pixel", "disentangling", NEAR_IDENTITY, as_printed=True
     ),
     # Ours: the same two phases without a trace, on labels calibrated to each other.
-    "calibrated": Method(
-        "Calibrated (ours)", "calibrated", "pixel", "calibrated", HELD | {"trace_weight": 0.0}
-    ),
+    "calibrated": Method("Calibrated (ours)", "calibrated", "pixel", "calibrated", OURS),
     "calibrated_image": Method(
         "Calibrated to the image's edges (ours)",
         "calibrated",
         "pixel",
         "calibrated",
-        HELD | {"trace_weight": 0.0, "anchor": "image"},
+        OURS | {"anchor": "image"},
     ),
     "calibrated_fusion": Method("Calibrated vote of the test labels", "calibrated", "none", "none"),
     # The authors' MNIST notebook: trace weight 0.001, default start, no warm-up.
