@@ -55,6 +55,24 @@ PEOPLE_METHODS = (
     "staple_fusion",
     "calibrated_fusion",
 )
+CLOSER = 0.95  # the diagonal of the matrices that were held first; the method has 0.8
+# One thing, or two, changed of the setting that was tried first; the seeds in which it was.
+FIRST: dict[str, Any] = {"fixed_diagonal": CLOSER, "trace_weight": 0.1}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "tried first": {},
+    "diagonal 0.8": {"fixed_diagonal": 0.8},
+    "λ = 0.01": {"trace_weight": 0.01},
+    "λ = 0.3": {"trace_weight": 0.3},
+    "fixed for 75 %": {"warm_up_share": 0.75},
+    "fixed for 90 %": {"warm_up_share": 0.9},
+    "hinge of weight 20": {"dominance_weight": 20.0},
+    "hinge of margin 0.3": {"dominance_margin": 0.3},
+    "both": {"dominance_weight": 20.0, "dominance_margin": 0.3},
+    "hinge by class": {"dominance_level": "class"},
+    "hinge by class, weight 20": {"dominance_level": "class", "dominance_weight": 20.0},
+    "hinge by class, fixed for 75 %": {"dominance_level": "class", "warm_up_share": 0.75},
+}
+VARIED_ON = {"mnist": (1,), "ms": (1, 2), "brats": (1, 2), "lidc": (1,), "people_crowd": (1,)}
 SHARES = (0.0, 0.25, 0.75)  # of the epochs with fixed matrices; the method has a half
 STARTS = {3.0: "near identity", 0.0: "default"}
 
@@ -98,12 +116,14 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     yield from runs("mode", sets=("four", "wide", "wider"))
     # The paper's method, and each of its parts left out.
     yield from runs("trace", labelling=both)
-    yield from runs("trace", trace_weight=TRACE_WEIGHTS)
+    yield from runs("trace", trace_weight=TRACE_WEIGHTS, dominance_weight=(0.0, 5.0))
     yield from runs("trace", sets=("four", "unfaithful"))
-    yield from runs("trace", dominance_weight=(0.0,), trace_weight=TRACE_WEIGHTS)
     for share in SHARES:
         yield from runs("trace", dominance_weight=(0.0, 5.0), warm_up_share=(share,))
-    yield from runs("trace", dominance_level=("class",))
+    # The steps below it: matrices that are held closer to the identity, as first tried.
+    closer: dict[str, Any] = {"fixed_diagonal": (CLOSER,)}
+    yield from runs("trace", dominance_weight=(0.0, 5.0), trace_weight=(0.1,), **closer)
+    yield from runs("trace_printed", **closer)
     # Eq. 4 as printed, from other starts, and the loss as the authors released it.
     yield from runs("trace_printed", labelling=both)
     no_share: dict[str, Any] = {"warm_up_share": (0.0,)}
@@ -122,7 +142,8 @@ def ablation_trace(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
 def ablation_warm_up(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
     """Plateau and cliff: λ and the length of the fixed phase, with and without the hinge.
 
-    On the data sets and at the sizes of the main tables; the corners with all seeds.
+    On the data sets and at the sizes of the main tables; the corners with all seeds. Then
+    VARIANTS, from which the setting of the paper's method was chosen.
     """
     datasets = ("mnist",) if profile == "smoke" else ("mnist", "ms", "brats", "lidc")
     corners = {(0.1, 0.5), (0.7, 0.5), (0.1, 0.0), (0.7, 0.0)}
@@ -138,6 +159,13 @@ def ablation_warm_up(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
         yield ExperimentConfig.preset(
             "ablation_warm_up", profile, "trace", seed, dataset=dataset, **chosen
         )
+    if profile == "smoke":
+        return
+    for dataset, tried in VARIED_ON.items():
+        for seed, variant in product(tried, VARIANTS.values()):
+            yield ExperimentConfig.preset(
+                "ablation_warm_up", profile, "trace", seed, dataset=dataset, **FIRST | variant
+            )
 
 
 def ablation_noise(profile: str, seeds: int) -> Iterator[ExperimentConfig]:
@@ -225,6 +253,11 @@ def _warm_up(cfg: ExperimentConfig) -> str:
     return f"{cfg.warm_up} {length:g}"
 
 
+def _holds(cfg: ExperimentConfig) -> bool:
+    """Whether the first phase holds the matrices where `fixed_diagonal` says."""
+    return cfg.warm_up == "fixed" and bool(cfg.warm_up_share or cfg.warm_up_epochs)
+
+
 def columns(cfg: ExperimentConfig) -> dict[str, Any]:
     """The columns that the table of `cfg.experiment` has at its end, with the run's values.
 
@@ -247,9 +280,10 @@ def columns(cfg: ExperimentConfig) -> dict[str, Any]:
             "warm_up": _warm_up(cfg) if coupled else "none",
             "dominance_level": cfg.dominance_level if held else "none",
             "dominance_weight": cfg.dominance_weight if coupled else missing,
+            "fixed_diagonal": cfg.fixed_diagonal if coupled and _holds(cfg) else missing,
         }
         if cfg.experiment == "ablation_warm_up":
-            return chosen
+            return chosen | {"dominance_margin": cfg.dominance_margin if held else missing}
         return {"annotator_set": of_set.get(cfg.annotators, "other")} | chosen
     if cfg.experiment == "ablation_noise":
         name, degree = degree_of.get(cfg.annotators, ("other", missing))

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from noisyseg.config import ExperimentConfig
+from noisyseg.config import PAPER, ExperimentConfig
 from noisyseg.methods import METHODS
 from noisyseg.paper import ablations, plan, source_data
 from noisyseg.plots import ladder
@@ -77,7 +77,9 @@ def test_the_ladder_has_runs_for_every_step():
 
 def test_plateau_and_cliff_vary_two_settings_around_the_paper_s_method():
     runs = {}
-    for cfg in plan.study_configs("ablation_warm_up", "reduced"):
+    closer = ablations.FIRST["fixed_diagonal"]
+    grid = plan.study_configs("ablation_warm_up", "reduced")
+    for cfg in [c for c in grid if c.dataset in PAPER and c.fixed_diagonal != closer]:
         key = cfg.trace_weight, cfg.warm_up_share, cfg.dominance_weight
         runs.setdefault((cfg.dataset, *key), set()).add(cfg.seed)
         assert ablations.columns(cfg)["start"] == "near identity"
@@ -87,6 +89,17 @@ def test_plateau_and_cliff_vary_two_settings_around_the_paper_s_method():
     for (_, weight, share, _), seeds in runs.items():
         corner = weight in (0.1, 0.7) and share in (0.0, 0.5)
         assert seeds == ({0, 1, 2} if corner else {0})
+
+
+def test_variants_change_the_first_setting_and_stand_in_its_study():
+    study = plan.study_configs("ablation_warm_up", "reduced")
+    first = {"warm_up_share": 0.5, "dominance_weight": 5.0, "dominance_margin": 0.1}
+    first |= {"dominance_level": "pixel"} | ablations.FIRST
+    for variant in ablations.VARIANTS.values():
+        runs = [c for c in study if all(getattr(c, k) == v for k, v in (first | variant).items())]
+        assert len(variant) <= 2 and "people_crowd" in {c.dataset for c in runs}
+        for dataset, seeds in ablations.VARIED_ON.items():
+            assert set(seeds) <= {c.seed for c in runs if c.dataset == dataset}
 
 
 def test_the_first_phase_in_a_word():
