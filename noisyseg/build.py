@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -69,8 +68,8 @@ def training_view(cfg: ExperimentConfig, data: SegmentationDataset) -> TrainingV
         new, weight = calibrated_by(cfg, images, labels, data.n_classes)
         return data.training_view(calibrated=new, weight=np.tile(weight, (len(labels), 1)))
     if target == "truth":
-        truth = torch.from_numpy(data.read_truth())
-        return data.training_view(target=one_hot(truth, data.n_classes).numpy())
+        one_hot = metrics.one_hot(torch.from_numpy(data.read_truth()), data.n_classes)
+        return data.training_view(target=one_hot.movedim(-1, 1).float().numpy())
     return data.training_view(target=fused_labels(cfg, data).posterior.numpy())
 
 
@@ -98,11 +97,6 @@ def calibrated_by(
     found = calibrated.calibrate(images, labels, n_classes)
     new = calibrated.calibrated_labels(labels, found.shift(cfg.anchor))
     return new, calibrated.say(new, found.weight(), n_classes)
-
-
-def one_hot(classes: Tensor, n_classes: int) -> Float[Tensor, "batch true *space"]:
-    """Class indices (batch, *space) as probabilities (batch, true, *space)."""
-    return F.one_hot(classes, n_classes).movedim(-1, 1).float()
 
 
 def known_matrices(data: SegmentationDataset) -> Float[Tensor, "annotator reported true"]:

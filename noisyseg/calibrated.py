@@ -18,7 +18,7 @@ from numpy import ndarray
 from scipy import ndimage
 from torch import Tensor
 
-from noisyseg.fusion import Fused
+from noisyseg.fusion import Fused, vote_counts
 
 # Levels in pixels. What counts is which pixels a level parts: along the axes they lie at 0.5,
 # 1.5, …, on diagonals at √2 − 0.5, …; no level falls on one of them.
@@ -360,7 +360,6 @@ def calibrated_vote(
 
     Uniform where nobody with a say labelled the pixel.
     """
-    say = weight.view(1, -1, *[1] * (labels.dim() - 2)).double()
-    votes = torch.stack([((labels == c) * say).sum(1) for c in range(n_classes)], 1)
+    votes = vote_counts(labels, n_classes, weight)
     total = votes.sum(1, keepdim=True)
     return Fused(torch.where(total > 0, votes / total.clamp_min(1e-12), 1 / n_classes).float())

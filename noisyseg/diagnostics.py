@@ -13,7 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from noisyseg import metrics
 from noisyseg.confusion import Confusion
+from noisyseg.fusion import vote_shares
+from noisyseg.losses import check_range
 
 # Beyond these the monitor speaks. Good runs stay far away: outvoted pixels below 5 %.
 OUTVOTED = 0.5  # more than half of the pixels against the annotators: no boundary effect
@@ -21,23 +24,6 @@ IGNORANT = 0.9  # share of pixels whose mean trace is within TRACE_NEAR_ONE of 1
 TRACE_NEAR_ONE = 0.05
 UNMARKED = 0.3  # of the estimate lies where no annotator is expected to mark its class
 VANISHED = 1e-5  # a class predicted at less than this share of all pixels; lesions are small
-
-
-def vote_shares(
-    labels: Int[Tensor, "image annotator *space"], n_classes: int
-) -> Float[Tensor, "image true *space"]:
-    """Share of the annotators who wrote each class, among those who labelled the pixel.
-
-    0 for every class where nobody labelled. Raises ValueError for a label out of range.
-    """
-    low, high = (int(v) for v in torch.aminmax(labels))
-    if low < -1 or high >= n_classes:
-        raise ValueError(
-            f"labels range from {low} to {high}, but n_classes is {n_classes}: use "
-            f"0 … {n_classes - 1}, and -1 for not labelled"
-        )
-    counts = torch.stack([(labels == c).sum(1) for c in range(n_classes)], 1).double()
-    return counts / counts.sum(1, keepdim=True).clamp_min(1)
 
 
 def candidates(
@@ -57,6 +43,7 @@ def candidates(
     names = [f"annotator {r + 1}" for r in range(annotators)] if names is None else list(names)
     if len(names) != annotators:
         raise ValueError(f"{len(names)} names for {annotators} annotators: give one for each")
+    check_range(labels, n_classes)
     shares = vote_shares(labels, n_classes)
     vote = shares.argmax(1)
     family = {
@@ -90,6 +77,7 @@ def assess(
     - `classes`: how many classes it uses. `dice`: mean foreground Dice with the candidate
       "truth" (both empty = 1), NaN without one.
     """
+    check_range(labels, n_classes)
     shares = vote_shares(labels, n_classes)
     seen = (labels >= 0).any(1)
     rows = []
@@ -106,7 +94,7 @@ def assess(
                 "pixel_share": float((own - rival >= margin - 1e-6)[seen].double().mean()),
                 "class_margin": float(lead.min()),
                 "classes": int(used.sum()),
-                "dice": _dice(mask, family["truth"], n_classes) if "truth" in family else None,
+                "dice": _foreground_dice(mask, family.get("truth"), n_classes),
             }
         )
     return pd.DataFrame(rows)
@@ -126,19 +114,14 @@ def _class_matrix(labels: Tensor, mask: Tensor, n_classes: int) -> Float[Tensor,
     return (counts / columns.clamp_min(1)).sum(0) / who.sum(0).clamp_min(1)
 
 
+def _foreground_dice(mask: Tensor, truth: Tensor | None, n_classes: int) -> float | None:
+    return None if truth is None else float(metrics.dice(mask, truth, n_classes)[:, 1:].mean())
+
+
 def _leads(matrix: Float[Tensor, "reported true"]) -> Float[Tensor, " true"]:
     """By how much each diagonal entry leads its column."""
     diagonal = matrix.diagonal()
     return diagonal - (matrix - 2 * torch.diag_embed(torch.ones_like(diagonal))).amax(0)
-
-
-def _dice(a: Tensor, b: Tensor, n_classes: int) -> float:
-    values = []
-    for c in range(1, n_classes):
-        x, y = (a == c).flatten(1), (b == c).flatten(1)
-        total = (x.sum(1) + y.sum(1)).double()
-        values.append(torch.where(total > 0, 2 * (x & y).sum(1) / total.clamp_min(1), 1.0).mean())
-    return float(torch.stack(values).mean())
 
 
 def choice(table: pd.DataFrame, level: str = "none", margin: float = 0.1) -> str:
@@ -180,7 +163,7 @@ def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> di
     predicted = probs.argmax(1)
     index = predicted[:, None, None].expand(-1, mean.shape[1], 1, *probs.shape[2:])
     column = mean.gather(2, index).squeeze(2)  # what is reported where this class is predicted
-    chosen = torch.nn.functional.one_hot(predicted.flatten(1), probs.shape[1]).movedim(-1, 1)
+    chosen = metrics.one_hot(predicted.flatten(1), probs.shape[1]).movedim(-1, 1)
     summed = torch.einsum("bijx,bjx->ij", mean.flatten(3), chosen.to(mean.dtype))
     share = chosen.float().mean((0, 2))
     reported = confusion.apply(probs).argmax(2)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from noisyseg.metrics import one_hot
+
 START_DIAGONAL = 0.99999  # as ITK's STAPLE: everyone is trusted at the start
 TINY = 1e-300
 IMAGES_AT_ONCE = 64  # bounds the memory of Spatial STAPLE
@@ -25,23 +27,40 @@ class Fused(NamedTuple):
     confusion: Float[Tensor, "image annotator reported true"] | None = None
 
 
-def _votes(labels: Tensor, n_classes: int) -> Tensor:
-    """(N, annotator, *space) -> (N, class, *space) counts."""
-    return torch.stack([(labels == k).sum(1) for k in range(n_classes)], 1).double()
+def vote_counts(
+    labels: Int[Tensor, "image annotator *space"],
+    n_classes: int,
+    weight: Float[Tensor, " annotator"] | None = None,
+) -> Float[Tensor, "image true *space"]:
+    """How many annotators wrote each class; with `weight` the sum of their weights."""
+    if weight is None:
+        return torch.stack([(labels == k).sum(1) for k in range(n_classes)], 1).double()
+    say = weight.view(1, -1, *[1] * (labels.dim() - 2)).double()
+    return torch.stack([((labels == k) * say).sum(1) for k in range(n_classes)], 1)
+
+
+def vote_shares(
+    labels: Int[Tensor, "image annotator *space"], n_classes: int
+) -> Float[Tensor, "image true *space"]:
+    """Share of the annotators who wrote each class, among those who labelled the pixel.
+
+    0 for every class where nobody labelled.
+    """
+    counts = vote_counts(labels, n_classes)
+    return counts / counts.sum(1, keepdim=True).clamp_min(1)
 
 
 def mean_labels(labels: Int[Tensor, "image annotator *space"], n_classes: int) -> Fused:
     """Share of the votes of those who labelled the pixel; uniform where nobody did."""
-    votes = _votes(labels, n_classes)
-    total = votes.sum(1, keepdim=True)
-    return Fused(torch.where(total > 0, votes / total.clamp_min(1), 1 / n_classes).float())
+    shares = vote_shares(labels, n_classes)
+    return Fused(torch.where(shares.sum(1, keepdim=True) > 0, shares, 1 / n_classes).float())
 
 
 def majority_vote(labels: Int[Tensor, "image annotator *space"], n_classes: int) -> Fused:
     """The class most annotators wrote. A tie splits the pixel equally between its winners
     (argmax then takes the lowest class); uniform where nobody labelled.
     """
-    votes = _votes(labels, n_classes)
+    votes = vote_counts(labels, n_classes)
     winners = (votes == votes.amax(1, keepdim=True)).float()
     return Fused(winners / winners.sum(1, keepdim=True))
 
@@ -71,8 +90,7 @@ def _patterns(flat: Tensor, n_classes: int) -> _Patterns:
 
 
 def _flat_one_hot(labels: Tensor, n_classes: int) -> Tensor:
-    classes = torch.arange(n_classes, device=labels.device)
-    return (labels[..., None] == classes).flatten(-2).double()
+    return one_hot(labels, n_classes).flatten(-2).double()
 
 
 def staple(

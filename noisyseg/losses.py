@@ -207,9 +207,14 @@ def check_labels(labels: Tensor, probs: Tensor) -> None:
             f"labels {tuple(labels.shape)} do not fit predictions {tuple(probs.shape)}: expected "
             "(batch, annotator, *space) and (batch, true, *space) with equal batch and space"
         )
+    check_range(labels, probs.shape[1])
+
+
+def check_range(labels: Tensor, n_classes: int) -> None:
+    """ValueError for a label that is no class and not −1."""
     low, high = (int(v) for v in torch.aminmax(labels))
-    if low < -1 or high >= probs.shape[1]:
+    if low < -1 or high >= n_classes:
         raise ValueError(
-            f"labels range from {low} to {high}, but there are {probs.shape[1]} classes: use "
-            f"0 … {probs.shape[1] - 1}, and -1 for not labelled"
+            f"labels range from {low} to {high}, but there are {n_classes} classes: use "
+            f"0 … {n_classes - 1}, and -1 for not labelled"
         )

@@ -17,6 +17,7 @@ Loss = Literal["disentangling", "calibrated", "released", "cross_entropy", "evid
 class Method:
     """One row of a table.
 
+    `title`: its name in tables, figures and reports, the only one it has.
     `target`: what the loss compares with: every annotator's own `labels`, the `truth`,
     or one fused target. `head`: the annotator model. `loss`: "none" means that no network
     is trained and the fused labels of the test images are scored themselves.
@@ -67,41 +68,39 @@ HELD: dict[str, Any] = NEAR_IDENTITY | {"dominance_weight": 5.0}
 OURS: dict[str, Any] = HELD | {"fixed_diagonal": 0.95, "trace_weight": 0.0}
 
 METHODS: dict[str, Method] = {
-    "clean": _network("Network on the truth", "truth"),
-    "oracle": _annotators("Known confusion matrices", "known", trace_weight=0.0),
-    "mean": _network("Network on mean labels", "mean"),
-    "mode": _network("Network on majority labels", "majority"),
-    "separate": _annotators("One network an annotator, averaged", "separate", trace_weight=0.0),
-    "staple": _network("Network on STAPLE labels", "staple"),
-    "spatial_staple": _network("Network on Spatial STAPLE labels", "spatial_staple"),
-    "majority_fusion": Method("Majority vote of the test labels", "majority", "none", "none"),
-    "staple_fusion": Method("STAPLE of the test labels", "staple", "none", "none"),
+    "clean": _network("network on the truth", "truth"),
+    "oracle": _annotators("known CMs (oracle)", "known", trace_weight=0.0),
+    "mean": _network("mean labels", "mean"),
+    "mode": _network("majority labels", "majority"),
+    "separate": _annotators("separate networks", "separate", trace_weight=0.0),
+    "staple": _network("network on STAPLE", "staple"),
+    "spatial_staple": _network("network on Spatial STAPLE", "spatial_staple"),
+    "majority_fusion": Method("majority vote (fusion only)", "majority", "none", "none"),
+    "staple_fusion": Method("STAPLE (fusion only)", "staple", "none", "none"),
     "spatial_staple_fusion": Method(
-        "Spatial STAPLE of the test labels", "spatial_staple", "none", "none"
+        "Spatial STAPLE (fusion only)", "spatial_staple", "none", "none"
     ),
     "prob_unet": Method("Probabilistic U-Net", "labels", "latent", "evidence"),
-    "global_cm": _annotators("Global confusion matrices", "global", **HELD, trace_weight=0.0),
-    "no_trace": _annotators("Paper's method without the trace", **HELD, trace_weight=0.0),
-    "trace": _annotators("Paper's method, Theorem 1's assumption held", **HELD, trace_weight=0.1),
-    "trace_low_rank": _annotators(
-        "Paper's method, low rank", "low_rank", **HELD, trace_weight=0.1, rank=1
-    ),
+    "global_cm": _annotators("global CMs", "global", **HELD, trace_weight=0.0),
+    "no_trace": _annotators("paper, no trace", **HELD, trace_weight=0.0),
+    "trace": _annotators("paper, Theorem 1 held", **HELD, trace_weight=0.1),
+    "trace_low_rank": _annotators("paper, low rank", "low_rank", **HELD, trace_weight=0.1, rank=1),
     "trace_printed": Method(
         "Eq. 4 as printed", "labels", "pixel", "disentangling", NEAR_IDENTITY, as_printed=True
     ),
     # Ours: the same two phases without a trace, on labels calibrated to each other.
-    "calibrated": Method("Calibrated (ours)", "calibrated", "pixel", "calibrated", OURS),
+    "calibrated": Method("calibrated (ours)", "calibrated", "pixel", "calibrated", OURS),
     "calibrated_image": Method(
-        "Calibrated to the image's edges (ours)",
+        "calibrated to the image (ours)",
         "calibrated",
         "pixel",
         "calibrated",
         OURS | {"anchor": "image"},
     ),
-    "calibrated_fusion": Method("Calibrated vote of the test labels", "calibrated", "none", "none"),
+    "calibrated_fusion": Method("calibrated vote (fusion only)", "calibrated", "none", "none"),
     # The authors' MNIST notebook: trace weight 0.001, default start, no warm-up.
     "released": Method(
-        "Loss as released",
+        "loss as released",
         "labels",
         "pixel",
         "released",

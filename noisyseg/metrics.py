@@ -5,10 +5,11 @@ Dice, IoU, confusion matrices and their RMSE, generalised energy distance, calib
 class indices and −1 means not labelled. No loss and no gradient.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -32,14 +33,20 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _one_hot(classes: Tensor, n_classes: int) -> Tensor:
-    """(…) class indices -> (…, class) booleans; −1 is no class."""
+def one_hot(classes: Int[Tensor, "*shape"], n_classes: int) -> Bool[Tensor, "*shape class"]:
+    """Which class each element is, along a new last axis; −1 is no class."""
     return classes[..., None] == torch.arange(n_classes, device=classes.device)
+
+
+def entropy(probs: Float[Tensor, "image class *space"]) -> Float[Tensor, "image *space"]:
+    """Entropy over the classes as a share of the largest possible: 0 certain, 1 knows nothing."""
+    p = probs.clamp_min(torch.finfo(probs.dtype).tiny)
+    return -(p * p.log()).sum(1) / math.log(probs.shape[1])
 
 
 def _overlap(a: Tensor, b: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """Intersection and summed sizes by class, (N, class), over all pixels."""
-    x, y = (_one_hot(m.flatten(1), n_classes) for m in (a, b))
+    x, y = (one_hot(m.flatten(1), n_classes) for m in (a, b))
     return (x & y).sum(1).double(), (x.sum(1) + y.sum(1)).double()
 
 
@@ -49,6 +56,15 @@ def dice(
     """Dice of every image and class. Empty-mask rule: both empty = 1, one empty = 0."""
     both, sizes = _overlap(prediction, target, n_classes)
     return torch.where(sizes > 0, 2 * both / sizes.clamp_min(1), 1.0)
+
+
+def dice_of_counts(
+    counts: Float[Tensor, "*batch reported true"] | Int[Tensor, "*batch reported true"],
+) -> Float[Tensor, "*batch class"]:
+    """Dice of every class from a matrix of counts; NaN where neither wrote the class."""
+    counts = counts.double()
+    both = counts.diagonal(dim1=-2, dim2=-1)
+    return 2 * both / (counts.sum(-1) + counts.sum(-2))
 
 
 def iou(
@@ -86,7 +102,7 @@ def confusion_sums(
     `normalise_columns` the result stands beside that of `label_counts`.
     """
     n_classes = confusion.shape[3]
-    where = _one_hot(truth.flatten(1), n_classes).movedim(-1, 1)[:, None].to(confusion.dtype)
+    where = one_hot(truth.flatten(1), n_classes).movedim(-1, 1)[:, None].to(confusion.dtype)
     if labels is not None:
         where = where * (labels.flatten(2) >= 0)[:, :, None]
     return torch.einsum(

@@ -4,7 +4,6 @@ Arrays in, arrays out; `data_prep.predict` reads and writes the files. Two-dimen
 go through a volume slice by slice, three-dimensional ones take it whole or in patches.
 """
 
-import math
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -12,6 +11,8 @@ import torch
 from jaxtyping import Float, Float32, Int8
 from numpy import ndarray
 from torch import Tensor, nn
+
+from noisyseg.metrics import entropy
 
 
 class VolumePrediction(NamedTuple):
@@ -37,8 +38,8 @@ class VolumePrediction(NamedTuple):
     @property
     def uncertainty(self) -> Float32[ndarray, "x y z"]:
         """Entropy of p, divided by log(classes): 0 is certain, 1 knows nothing."""
-        p = np.maximum(self.probs, np.finfo(np.float32).tiny)
-        return (-(p * np.log(p)).sum(0) / math.log(len(p))).astype(np.float32)
+        probs = torch.from_numpy(np.ascontiguousarray(self.probs, np.float32))
+        return entropy(probs[None])[0].numpy()
 
 
 @torch.no_grad()

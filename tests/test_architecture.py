@@ -23,9 +23,9 @@ EVERY_PY = SOURCES + sorted(
 # A module or package imports from lines above its own only; new ones get a place here first.
 ORDER = [
     "storage methods",
-    "config simulate fusion confusion metrics",
-    "data models losses diagnostics",
-    "prob_unet predict calibrated runs",
+    "config simulate confusion metrics",
+    "fusion data models losses",
+    "diagnostics prob_unet predict calibrated runs",
     "build",
     "evaluate",
     "train",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
@@ -16,6 +17,7 @@ from data_prep.cases import Slices, Unusable
 from data_prep.folders.matching import few
 from data_prep.folders.survey import NOT_LABELLED, TRUTH, Entry, load
 from noisyseg.data.dataset import SegmentationDataset
+from noisyseg.metrics import dice_of_counts
 
 NORMALISE = ("zscore", "minmax", "none")
 SLICES = ("all", "labelled", "none")
@@ -183,6 +185,5 @@ def _row(a: int, name: str, images: ndarray, joint: ndarray) -> list[str]:
 
 
 def _dice(joint: Int[ndarray, "k k"]) -> str:
-    size = (joint.sum(0) + joint.sum(1))[1:]
-    scores = 2 * np.diag(joint)[1:][size > 0] / size[size > 0]
-    return f"{scores.mean():.3f}" if len(scores) else "-"
+    mean = float(dice_of_counts(torch.from_numpy(joint))[1:].nanmean())
+    return "-" if np.isnan(mean) else f"{mean:.3f}"

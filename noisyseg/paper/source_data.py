@@ -4,7 +4,7 @@ Contract: `figures/source_data/<experiment>.<profile>.csv`, one row a value. `sm
 stand beside better ones and never replace them. Trains nothing and knows no model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,15 @@ COLUMNS = (
     "n_images digest"
 ).split()
 KEY = ["experiment", "dataset", "profile", "labelling", "method", "seed"]
-
-
 BEST_FIRST = ("full", "reduced", "smoke")
+# What can be exported -> the end of its file's name.
+KINDS = {
+    "values": "csv",
+    "images": "images.csv",
+    "history": "history.csv",
+    "exhibits": "exhibits.npz",
+}
+SHOWN = 4  # images of each run among the exhibits
 
 
 def table(runs: Iterable[Run]) -> pd.DataFrame:
@@ -48,18 +54,24 @@ def _validation(run: Run) -> pd.DataFrame:
     return pd.DataFrame([row | {"value": run.history.val_loss.iloc[-1], "n_images": count}])
 
 
-def export(runs: Iterable[Run]) -> Path:
-    """Write `figures/source_data/<experiment>.<profile>.csv`, keeping rows of other runs.
+def export(runs: Iterable[Run] | Mapping[str, Run], kind: str = "values") -> Path:
+    """Write the exported file of `kind` for some runs of one experiment and profile.
 
-    Rows are replaced by key (labelling, method, seed and the study's columns), so tables
-    grow with a sweep. Returns the path.
+    `kind`: one of KINDS. "values" takes any runs and keeps the rows of others: rows are replaced
+    by key (labelling, method, seed and the study's columns), so tables grow with a sweep. The
+    other kinds take runs by the name to find them under, e.g. "calibrated one", and replace
+    the file: "images" has one row a test image, "history" one row an epoch, "exhibits" the
+    arrays of the first four test images. Returns the path.
     """
-    runs = list(runs)
-    new, extra = table(runs), list(ablations.columns(runs[0].config))
-    name = f"{runs[0].config.experiment}.{runs[0].config.profile}.csv"
-    path = figures_root() / "source_data" / name
+    if kind != "values":
+        assert isinstance(runs, Mapping), "give runs by name"
+        path = _path(next(iter(runs.values())), kind)
+        NAMED[kind](path, runs)
+        return path
+    runs = list(runs.values() if isinstance(runs, Mapping) else runs)
+    path, new, extra = _path(runs[0], kind), table(runs), list(ablations.columns(runs[0].config))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{name}.lock")):
+    with FileLock(path.with_name(f".{path.name}.lock")):
         old = read_values(path) if path.exists() else new[:0]
         if list(old) == list(new):  # a table of an older format is written anew from the runs
             key = pd.MultiIndex.from_frame(old[KEY + extra].astype(str))
@@ -69,21 +81,48 @@ def export(runs: Iterable[Run]) -> Path:
     return path
 
 
-def held(experiment: str, profile: str) -> set[tuple[str, str]]:
-    """(labelling, digest) of the runs whose rows the exported table holds; maybe none."""
-    path = figures_root() / "source_data" / f"{experiment}.{profile}.csv"
-    if not path.exists():
-        return set()
-    return set(read_values(path)[["labelling", "digest"]].itertuples(index=False, name=None))
+def _path(run: Run, kind: str) -> Path:
+    name = f"{run.config.experiment}.{run.config.profile}.{KINDS[kind]}"
+    return figures_root() / "source_data" / name
 
 
-def read(experiment: str, profile: str | None = None) -> pd.DataFrame:
-    """The exported table of `profile`, or of the best profile present (full, reduced, smoke).
+def _write_images(path: Path, runs: Mapping[str, Run]) -> None:
+    write_csv(path, pd.concat([run.images.assign(name=name) for name, run in runs.items()]))
 
-    Raises FileNotFoundError naming the notebook command that makes it.
+
+def _write_history(path: Path, runs: Mapping[str, Run]) -> None:
+    rows = pd.concat([r.history.assign(name=n) for n, r in runs.items()], ignore_index=True)
+    write_csv(path, rows[["name", *(c for c in rows if c != "name")]])
+
+
+def _write_exhibits(path: Path, runs: Mapping[str, Run]) -> None:
+    arrays = {f"{k}/{n}": a[:SHOWN] for k, run in runs.items() for n, a in run.exhibits.items()}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+NAMED: dict[str, Callable[[Path, Mapping[str, Run]], None]] = {
+    "images": _write_images,
+    "history": _write_history,
+    "exhibits": _write_exhibits,
+}
+
+
+def read(experiment: str, profile: str | None = None, kind: str = "values") -> Any:
+    """What `export` wrote, of `profile` or of the best profile present (full, reduced, smoke).
+
+    "values" and "images" give a table, "history" one table for each name, "exhibits" arrays by
+    name and field. Raises FileNotFoundError naming the command that makes the file.
     """
-    path = _best(experiment, profile, "csv")
-    return read_values(path)
+    path = _best(experiment, profile, KINDS[kind])
+    if kind == "values":
+        return read_values(path)
+    if kind == "exhibits":
+        return _read_exhibits(path)
+    rows = pd.read_csv(path)
+    if kind == "images":
+        return rows
+    return {name: part for name, part in rows.groupby("name", sort=False)}
 
 
 def _best(experiment: str, profile: str | None, suffix: str) -> Path:
@@ -97,59 +136,21 @@ def _best(experiment: str, profile: str | None, suffix: str) -> Path:
     )
 
 
-def export_exhibits(runs: Mapping[str, Run], images: int = 4) -> Path:
-    """Write the first test images of some runs as `<experiment>.<profile>.exhibits.npz`.
-
-    `runs` maps the name to find them under, e.g. "calibrated" or "calibrated one", to a run.
-    """
-    cfg = next(iter(runs.values())).config
-    path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.exhibits.npz"
-    arrays = {f"{k}/{n}": a[:images] for k, run in runs.items() for n, a in run.exhibits.items()}
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    return path
-
-
-def read_exhibits(experiment: str, profile: str | None = None) -> dict[str, dict[str, np.ndarray]]:
-    """What `export_exhibits` wrote, by name, from the best profile present."""
+def _read_exhibits(path: Path) -> dict[str, dict[str, np.ndarray]]:
     exhibits: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(_best(experiment, profile, "exhibits.npz")) as arrays:
+    with np.load(path) as arrays:
         for key, array in arrays.items():
-            name, field_name = key.split("/")
-            exhibits.setdefault(name, {})[field_name] = array
+            name, field = key.split("/")
+            exhibits.setdefault(name, {})[field] = array
     return exhibits
 
 
-def export_histories(runs: Mapping[str, Run]) -> Path:
-    """Write the training curves of some runs as `<experiment>.<profile>.history.csv`.
-
-    One row an epoch with the columns of `Run.history` behind `name`, the key of `runs`.
-    """
-    cfg = next(iter(runs.values())).config
-    path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.history.csv"
-    parts = [run.history.assign(name=name) for name, run in runs.items()]
-    table = pd.concat(parts, ignore_index=True)
-    write_csv(path, table[["name", *(c for c in table if c != "name")]])
-    return path
-
-
-def export_images(runs: Mapping[str, Run]) -> Path:
-    """Write one row a test image of some runs as `<experiment>.<profile>.images.csv`."""
-    cfg = next(iter(runs.values())).config
-    path = figures_root() / "source_data" / f"{cfg.experiment}.{cfg.profile}.images.csv"
-    write_csv(path, pd.concat([run.images.assign(name=name) for name, run in runs.items()]))
-    return path
-
-
-def read_images(experiment: str, profile: str | None = None) -> pd.DataFrame:
-    """What `export_images` wrote (column `name`), from the best profile present."""
-    return pd.read_csv(_best(experiment, profile, "images.csv"))
-
-
-def read_histories(experiment: str, profile: str | None = None) -> dict[str, pd.DataFrame]:
-    """What `export_histories` wrote, by name, from the best profile present."""
-    table = pd.read_csv(_best(experiment, profile, "history.csv"))
-    return {name: part for name, part in table.groupby("name", sort=False)}
+def held(experiment: str, profile: str) -> set[tuple[str, str]]:
+    """(labelling, digest) of the runs whose rows the exported table holds; maybe none."""
+    path = figures_root() / "source_data" / f"{experiment}.{profile}.csv"
+    if not path.exists():
+        return set()
+    return set(read_values(path)[["labelling", "digest"]].itertuples(index=False, name=None))
 
 
 def save_figure(figure: Any, name: str, profile: str) -> Path:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from noisyseg.config import PAPER
 from noisyseg.methods import METHODS
 from noisyseg.plots.scores import OTHERS, overall_rows, say_empty
-from noisyseg.plots.style import METHOD_STYLE
+from noisyseg.plots.style import colour_of, title_of
 
 
 class Step(NamedTuple):
@@ -183,7 +183,7 @@ def ladder_figure(data: pd.DataFrame) -> Figure:
     for axis, (metric, (title, scale)) in zip(axes, LADDER_METRICS.items(), strict=True):
         for y, name in enumerate(LADDER):
             part = rows[(rows.step == name) & (rows.metric == metric)]
-            colour = METHOD_STYLE[LADDER[name].where["method"]][1]
+            colour = colour_of(LADDER[name].where["method"])
             if part.empty:
                 axis.text(0.5, y, "no run yet", color="#999999", ha="center", va="center",
                           fontsize=7, transform=axis.get_yaxis_transform())  # fmt: skip
@@ -194,7 +194,7 @@ def ladder_figure(data: pd.DataFrame) -> Figure:
             bound = overall[(overall.method == name) & (overall.metric == metric)]
             bound = bound[(bound.annotator_set == "five") & (bound.labelling == "dense")]
             if not bound.empty:
-                label, colour = METHOD_STYLE[name]
+                label, colour = title_of(name), colour_of(name)
                 axis.axvline(scale * bound.value.mean(), color=colour, ls="--", lw=1, label=label)
         axis.set_xlabel(title)
         axis.grid(axis="x", color="#eeeeee")

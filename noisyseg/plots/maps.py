@@ -19,12 +19,12 @@ from noisyseg.plots.style import (
     ANNOTATOR_COLOURS,
     CLASS_COLOURS,
     GREEN,
-    METHOD_STYLE,
     RED,
     WHITE,
     grey,
     method_order,
     panel,
+    title_of,
 )
 
 
@@ -118,7 +118,7 @@ def comparison(
         panel(row[1], base["truth"][index].astype(float))
         for axis, name in zip(row[first:], names, strict=True):
             panel(axis, exhibits[name]["probs"][index, 1].astype(float))
-    titles = ["input", "truth", *(METHOD_STYLE[n][0] for n in names)]
+    titles = ["input", "truth", *(title_of(n) for n in names)]
     for axis, text in zip(axes[0], titles, strict=True):
         axis.set_title(text, rotation=35, ha="left", x=0.2, fontsize=8)
     return figure
@@ -209,7 +209,7 @@ def compare_maps(
         panel(row[1], class_map(base["truth"][index].astype(int)))
         for axis, name in zip(row[2:], names, strict=True):
             panel(axis, class_map(exhibits[name]["probs"][index].argmax(0)))
-    titles = ["input", "truth", *(METHOD_STYLE[n][0] for n in names)]
+    titles = ["input", "truth", *(title_of(n) for n in names)]
     for axis, text in zip(axes[0], titles, strict=True):
         axis.set_title(text, rotation=35, ha="left", x=0.2, fontsize=8)
     return figure

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from noisyseg.plots.style import LABELLINGS, METHOD_STYLE, TITLES, method_order
+from noisyseg.plots.style import LABELLINGS, TITLES, colour_of, method_order, title_of
 
 
 def scores(
@@ -36,7 +36,7 @@ def scores(
     for axis, (shown, title) in zip(axes[0], panels.items(), strict=True):
         for y, method in enumerate(methods):
             values = scale * rows[(rows.method == method) & (rows[by] == shown)].value
-            colour = METHOD_STYLE[method][1]
+            colour = colour_of(method)
             axis.plot(values, np.full(len(values), y), "o", color=colour, ms=4, alpha=0.75)
             axis.plot([values.mean()] * 2, [y - 0.32, y + 0.32], color=colour)
             hit = paper[(paper.method == method) & (paper[by] == shown)]
@@ -45,7 +45,7 @@ def scores(
         name = TITLES.get(metric, metric) if klass == "all" else f"{metric.title()} of the {klass}"
         axis.set_xlabel(name + (" (%)" if percent else ""))
         axis.grid(axis="x", color="#eeeeee")
-    axes[0, 0].set_yticks(range(len(methods)), [METHOD_STYLE[m][0] for m in methods])
+    axes[0, 0].set_yticks(range(len(methods)), [title_of(m) for m in methods])
     axes[0, 0].invert_yaxis()
     if printed is not None:
         axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
@@ -61,7 +61,7 @@ def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) ->
     for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
         for name, history in histories.items():
             if column in history:
-                text, colour = METHOD_STYLE.get(name, (name, None))
+                text, colour = title_of(name), colour_of(name)
                 axis.plot(history.epoch, history[column], color=colour, label=text)
         axis.set(xlabel="epoch", ylabel=label)
     axes[0, 0].legend()
@@ -79,7 +79,7 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     slope = (x * y).sum() / max((x * x).sum(), 1e-9)
     figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="tight")
     axis.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8)
-    axis.plot(x, y, "o", ms=3, alpha=0.4, color=METHOD_STYLE["calibrated"][1])
+    axis.plot(x, y, "o", ms=3, alpha=0.4, color=colour_of("calibrated"))
     axis.plot([0, 1], [0, slope], color="#c0392b", lw=1, label=f"y = {slope:.2f} x")
     axis.set(xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1),
              ylim=(0, 1))  # fmt: skip
@@ -100,7 +100,7 @@ def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     names = method_order(images.name.unique())
     figure, axis = plt.subplots(figsize=(6.4, 2.8), layout="tight")
     for k, name in enumerate(names):
-        label, colour = METHOD_STYLE.get(name, (name, None))
+        label, colour = title_of(name), colour_of(name)
         rows = images[images.name == name]
         groups = [rows[rows.agreement.between(*span)].dice for span in GROUPS.values()]
         at = np.arange(len(GROUPS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
@@ -148,14 +148,15 @@ def against(
     drawn: dict[str, Any] = {}
     scale = 100 if percent else 1
     names = method_order(sorted({n for data in panels.values() for n in data[by].dropna()}))
-    strange = [name for name in names if name not in METHOD_STYLE]
-    style = METHOD_STYLE | {n: (n, OTHERS[k % len(OTHERS)]) for k, n in enumerate(strange)}
+    strange = [name for name in names if colour_of(name) is None]
     for axis, (title, data) in zip(axes[0], panels.items(), strict=True):
         rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
         ticks = sorted(rows[x].dropna().unique())
         for name in method_order(rows[by].unique()):
             part = rows[rows[by] == name]
-            label, colour = style[name]
+            label, colour = title_of(name), colour_of(name)
+            if colour is None:
+                colour = OTHERS[strange.index(name) % len(OTHERS)]
             if part[x].isna().all():
                 line = axis.axhline(scale * part.value.mean(), color=colour, ls="--", lw=1.2)
             else:
@@ -213,7 +214,7 @@ def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
     drawn: dict[str, Any] = {}
     for axis, task in zip(axes[0], tasks, strict=True):
         for method, part in rows[rows.task == task].groupby("method", sort=False):
-            label, colour = METHOD_STYLE[str(method)]
+            label, colour = title_of(str(method)), colour_of(str(method))
             if (part["model"] == "none").all():
                 drawn[label] = axis.axhline(100 * part.value.mean(), color=colour, ls="--", lw=1.2)
                 continue

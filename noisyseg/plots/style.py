@@ -8,29 +8,32 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-# name -> (label in figures, colour); the order is that of every table and legend.
-METHOD_STYLE: dict[str, tuple[str, str]] = {
-    "clean": ("network on the truth", "#222222"),
-    "oracle": ("known CMs (oracle)", "#6b6b6b"),
-    "mean": ("mean labels", "#c6a15b"),
-    "mode": ("majority labels", "#a6761d"),
-    "separate": ("separate networks", "#7f5d2e"),
-    "staple": ("network on STAPLE", "#7fb3d5"),
-    "spatial_staple": ("network on Spatial STAPLE", "#2e86c1"),
-    "majority_fusion": ("majority vote (fusion only)", "#c9c3dd"),
-    "staple_fusion": ("STAPLE (fusion only)", "#a99bd1"),
-    "spatial_staple_fusion": ("Spatial STAPLE (fusion only)", "#7d68b8"),
-    "prob_unet": ("Probabilistic U-Net", "#8e6fae"),
-    "global_cm": ("global CMs", "#66a182"),
-    "released": ("loss as released", "#e79a8b"),
-    "trace_printed": ("Eq. 4 as printed", "#d6604d"),
-    "no_trace": ("paper, no trace", "#f0b429"),
-    "trace_low_rank": ("paper, low rank", "#b0413e"),
-    "trace": ("paper, Theorem 1 held", "#e1702c"),
-    "calibrated_fusion": ("calibrated vote (fusion only)", "#7fc8a9"),
-    "calibrated": ("calibrated (ours)", "#117a53"),
-    "calibrated_image": ("calibrated to the image (ours)", "#0b4f6c"),
+from noisyseg.methods import METHODS
+
+# The order of these is that of every table and legend.
+COLOURS = {
+    "clean": "#222222",
+    "oracle": "#6b6b6b",
+    "mean": "#c6a15b",
+    "mode": "#a6761d",
+    "separate": "#7f5d2e",
+    "staple": "#7fb3d5",
+    "spatial_staple": "#2e86c1",
+    "majority_fusion": "#c9c3dd",
+    "staple_fusion": "#a99bd1",
+    "spatial_staple_fusion": "#7d68b8",
+    "prob_unet": "#8e6fae",
+    "global_cm": "#66a182",
+    "released": "#e79a8b",
+    "trace_printed": "#d6604d",
+    "no_trace": "#f0b429",
+    "trace_low_rank": "#b0413e",
+    "trace": "#e1702c",
+    "calibrated_fusion": "#7fc8a9",
+    "calibrated": "#117a53",
+    "calibrated_image": "#0b4f6c",
 }
+SPARE = ("#4f6d7a", "#a23b72", "#c17c74", "#5c8001", "#8d6a9f")  # of methods not named above
 TITLES = {  # of the axis of a metric
     "dice": "foreground Dice",
     "cm_rmse": "error of the confusion matrices (RMSE)",
@@ -49,9 +52,20 @@ LABELLINGS = {"dense": "all annotators label each image", "one": "one label an i
 WHITE, RED, GREEN = np.array([[1.0, 1, 1], [0.9, 0.1, 0.1], [0.15, 0.75, 0.25]])
 
 
+def title_of(name: str) -> str:
+    """The title of a method; a name that is no method is its own title."""
+    return METHODS[name].title if name in METHODS else name
+
+
+def colour_of(name: str) -> str | None:
+    """The colour of a method, None for a name that is none."""
+    new = [method for method in METHODS if method not in COLOURS]
+    return COLOURS.get(name) or (SPARE[new.index(name) % len(SPARE)] if name in new else None)
+
+
 def method_order(methods: Iterable[str]) -> list[str]:
-    """`methods` in the order of METHOD_STYLE; unknown names come last."""
-    order = list(METHOD_STYLE)
+    """`methods` in the order of COLOURS; other names come last."""
+    order = [*COLOURS, *METHODS]
     return sorted(methods, key=lambda m: order.index(m) if m in order else len(order))
 
 

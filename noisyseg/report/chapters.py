@@ -18,6 +18,7 @@ from numpy import ndarray
 from noisyseg import diagnostics
 from noisyseg.data.dataset import SegmentationDataset
 from noisyseg.methods import METHODS
+from noisyseg.metrics import entropy
 from noisyseg.plots import portraits, scores
 from noisyseg.report import page
 from noisyseg.report.skills import AnnotatorReport, Estimate, agreement, sentences
@@ -141,9 +142,8 @@ def examples(done: Run, found: Estimate) -> list[str]:
 @torch.no_grad()
 def _uncertainty(done: Run, images: Float[ndarray, "image channel *space"]) -> ndarray:
     """Entropy of p as a share of the largest possible (image, *space)."""
-    probs = done.model()(torch.from_numpy(images)).logits.softmax(1).clamp_min(1e-12)
-    entropy: ndarray = (-(probs * probs.log()).sum(1) / np.log(probs.shape[1])).numpy()
-    return entropy
+    uncertainty: ndarray = entropy(done.model()(torch.from_numpy(images)).logits.softmax(1)).numpy()
+    return uncertainty
 
 
 def _percent(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -235,7 +235,7 @@ def again(found: Estimate, report: AnnotatorReport) -> list[str]:
 def training(done: Run) -> list[str]:
     """The curve, what the swap monitor says, and Dice with a reference if there is one."""
     wanted = {"train_loss": "training loss", "val_loss": "NLL of validation labels"}
-    figure: Figure = scores.curves({METHODS[done.config.method].title: done.history}, wanted)
+    figure: Figure = scores.curves({done.config.method: done.history}, wanted)
     plt.close(figure)
     last = done.history.iloc[-1].to_dict()
     said = None

@@ -195,13 +195,8 @@ def _skills(
 
 def _image_dice(counts: ndarray) -> Float[ndarray, "image annotator"]:
     """Mean over foreground classes that either has; 1 where neither has any, NaN unlabelled."""
-    hits = np.diagonal(counts, axis1=2, axis2=3)[..., 1:]
-    total = (counts.sum(2) + counts.sum(3))[..., 1:]
-    there = total > 0
-    dice = np.where(there, 2 * hits / np.maximum(total, 1), 0).sum(-1) / np.maximum(
-        there.sum(-1), 1
-    )
-    dice = np.where(there.any(-1), dice, 1.0)
+    by_class = metrics.dice_of_counts(torch.from_numpy(counts))[..., 1:]
+    dice = by_class.nanmean(-1).nan_to_num(1.0).numpy()
     return np.where(counts.sum((2, 3)) > 0, dice, np.nan)
 
 

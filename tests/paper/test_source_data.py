@@ -109,8 +109,8 @@ def test_training_curves_come_back_by_name(tiny_folder, figures):
         "tiny", "smoke", "mode", dataset=str(tiny_folder), epochs=2, width=4, depth=2
     )
     run = ns.run(cfg)
-    source_data.export_histories({"a": run, "b": run})
-    back = source_data.read_histories("tiny")
+    source_data.export({"a": run, "b": run}, "history")
+    back = source_data.read("tiny", kind="history")
     assert list(back) == ["a", "b"]
     pd.testing.assert_frame_equal(back["a"].drop(columns="name"), run.history)
 

@@ -22,7 +22,7 @@ def test_the_best_other_network_is_found_among_those_that_compete():
     assert row["ours"] == "82.0 (80.0–84.0)"
     t = stats.ttest_rel(values["calibrated"], values["staple"]).confidence_interval(0.95)
     assert row["difference"] == f"-4.0 ({100 * t.low:+.1f} to {100 * t.high:+.1f})"
-    assert row["Network on the truth"] == "90.0 (90.0–90.0)"
+    assert row["network on the truth"] == "90.0 (90.0–90.0)"
     assert row[METHODS["trace_printed"].title] == "0.0 (0.0–0.0)"
     assert row[METHODS["trace"].title] == ""
     lucky = data[data.method == "mode"].head(1).assign(method="mean", value=0.99)

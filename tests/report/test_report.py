@@ -265,7 +265,7 @@ def test_a_page_of_any_finished_run(tiny_folder, tmp_path):
     shutil.copytree(done.path, tmp_path / "copy")
     copied = Run(read_config(tmp_path / "copy"), tmp_path / "copy", done.build)
     text = " ".join(read(make.report_page(copied, tmp_path, 50).read_text("utf-8")).text)
-    assert "Network on majority labels" in text and "nothing to watch" in text
+    assert "Method: majority labels" in text and "nothing to watch" in text
 
 
 def test_images_that_were_left_out_do_not_stop_the_predictions(tmp_path):
