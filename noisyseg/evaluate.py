@@ -219,7 +219,6 @@ def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
     images, labels = test.read_images(), test.read_labels()
     truth = None if test.truth is None else test.read_truth()
     score = Scorecard(test.classes, test.annotators)
-    exhibits: dict[str, np.ndarray] = {}
     for start in range(0, len(test), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
         image, y = (torch.from_numpy(a[part]).to(device) for a in (images, labels))
@@ -229,9 +228,23 @@ def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
         noisy = None if out.confusion is None else out.confusion.apply(probs)
         dense = None if out.confusion is None else out.confusion.dense()
         score.add(probs, y, t, noisy, dense, out.samples)
-        if not exhibits:
-            exhibits = _exhibits(image, y, t, probs, noisy, dense)
-    return Evaluation(score.rows(), exhibits, _named(score, test))
+    return Evaluation(score.rows(), exhibits_of(model, test), _named(score, test))
+
+
+@torch.no_grad()
+def exhibits_of(model: nn.Module, test: SegmentationDataset) -> dict[str, np.ndarray]:
+    """The first test images with everything that `model` predicts for them (`Run.exhibits`)."""
+    model.eval()
+    first, device = slice(0, EXHIBITS), next(model.parameters()).device
+    image = torch.from_numpy(test.read_images()[first])
+    labels = torch.from_numpy(test.read_labels()[first])
+    truth = None if test.truth is None else torch.from_numpy(test.read_truth()[first])
+    out = model(image.to(device))
+    probs = out.logits.softmax(1)
+    if out.confusion is None:
+        return _exhibits(image, labels, truth, probs, None, None)
+    noisy, dense = out.confusion.apply(probs), out.confusion.dense()
+    return _exhibits(image, labels, truth, probs, noisy, dense)
 
 
 def evaluate_fusion(cfg: ExperimentConfig, test: SegmentationDataset) -> Evaluation:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from filelock import FileLock
 
 from noisyseg.config import ExperimentConfig
 from noisyseg.storage import replacing, runs_root, write_csv, write_json
+
+NAMES_OF_IMAGES = {"image_id": str, "case_id": str}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Run:
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row a test image: dice, energy distance, the annotators' agreement, its names."""
-        return pd.read_csv(self.path / "images.csv", dtype={"image_id": str, "case_id": str})
+        return pd.read_csv(self.path / "images.csv", dtype=NAMES_OF_IMAGES)
 
     @cached_property
     def exhibits(self) -> dict[str, np.ndarray]:
@@ -78,7 +81,7 @@ class Run:
         return float(rows.value.iloc[0])
 
 
-def read_values(path: Path) -> pd.DataFrame:
+def read_values(path: Path | BytesIO) -> pd.DataFrame:
     """A table with one row a value; what is empty is NaN, and nothing else (not "none")."""
     strings = {"digest": str, "class": str, "annotator": str}
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=strings)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from noisyseg import build, diagnostics, runs, storage
+from noisyseg import build, diagnostics, published, runs, storage
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import SegmentationDataset, load_dataset
 from noisyseg.data.views import TrainingView, collate
@@ -38,19 +38,34 @@ class SwapWarning(UserWarning):
     """Training ended outside the dominant set, as far as one can see without the truth."""
 
 
-def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None) -> runs.Run:
+def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None, fresh: bool = False) -> runs.Run:
     """Load, resume, or train and evaluate the run that `cfg` defines.
 
-    `on_epoch(row)` is called after each epoch with its history row; returning True stops
-    (raises TrainingStopped). Two processes may ask for the same run: one waits.
+    A run that comes with the repository (`published`) is loaded like one of the store, unless
+    `fresh` asks to train it here. `on_epoch(row)` is called after each epoch with its history
+    row; returning True stops (raises TrainingStopped). Two processes may ask for the same run:
+    one waits.
     """
     dataset = load_dataset(cfg.dataset)
     folder = runs.run_folder(cfg, dataset.fingerprint)
-    if not runs.is_done(folder):
-        with runs.claimed(folder):
-            if not runs.is_done(folder):
+    if _serves(folder, fresh):
+        return runs.Run(cfg, folder, build.build_model)
+    with runs.claimed(folder):
+        if not _serves(folder, fresh):
+            row = None if fresh else published.find(cfg, dataset)
+            if row is None:
+                (folder / "DONE").unlink(missing_ok=True)
                 _make(cfg, dataset, folder, on_epoch)
+            else:
+                published.unpack(row, cfg, dataset, folder)
     return runs.Run(cfg, folder, build.build_model)
+
+
+def _serves(folder: Path, fresh: bool) -> bool:
+    """Whether the folder holds the run that was asked for: a fresh one was trained here."""
+    if not runs.is_done(folder):
+        return False
+    return not fresh or "published" not in runs.Run(ExperimentConfig(), folder).provenance
 
 
 def _make(

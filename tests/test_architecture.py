@@ -28,6 +28,7 @@ ORDER = [
     "diagnostics prob_unet predict calibrated runs",
     "build",
     "evaluate",
+    "published",
     "train",
     "sweeps",
     "plots",
