@@ -38,7 +38,7 @@ ORDER = [
 # What the tests compare with is no part of the library; formats belong to data_prep.
 NOT_IN_LIBRARY = {
     "data_prep", "monai", "SimpleITK", "sklearn", "torchmetrics", "nibabel", "pydicom",
-    "torchvision", "papermill", "seaborn",
+    "torchvision", "papermill",
 }  # fmt: skip
 DRAWS = {"config", "paper", "plots", "storage"}  # all that notebooks 90 and 91 may import
 

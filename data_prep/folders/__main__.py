@@ -40,14 +40,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
     args = _parser().parse_args(arguments)
     try:
-        plan = _plan(args)
-        result = prepare(args.out, plan, **_options(args))
+        result = prepare(args.out, _matched(args), **_options(args))
         print(result.report, *result.notes, agreement(load_dataset(result.report.path)), sep="\n")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def _plan(args: argparse.Namespace) -> Plan:
+def _matched(args: argparse.Namespace) -> Plan | Path:
+    given = [args.images, args.labels, args.truth, args.numbered, args.tree, args.cases]
+    if args.manifest is not None:
+        if any(given):
+            raise ValueError(f"--manifest {args.manifest} names all files; leave the others away")
+        return args.manifest
     if args.tree is None:
         return plan_folders(args.images, _annotators(args.labels), args.truth, args.numbered)
     if args.images or args.labels or args.truth or args.numbered:
@@ -91,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--numbered", action="store_true", help="channels are name_0000, name_0001, ...")
     add("--labels", type=_named_folder, action="append", default=[], metavar="NAME=FOLDER")
     add("--truth", type=Path, help="a folder of true masks, used to evaluate only")
+    add(
+        "--manifest",
+        type=Path,
+        help="instead of matching: the table that an earlier call wrote,\n"
+        "<out>.manifest.csv, corrected by hand (image, case, split, a file a channel, annotator)",
+    )
     add("--tree", type=Path, help="the authors' {train,validate,test}/{Image,Over,...}/*.tif")
     add("--classes", nargs="+", metavar="NAME", help="class names, background first")
     add("--values", nargs="+", type=int, metavar="N", help="their values in the mask files")

@@ -1,6 +1,6 @@
 """Matched folders -> prepared folder: survey, settings, splits, and what to say about them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from data_prep.cases import (
     prepare_cases,
     sources,
 )
-from data_prep.folders.matching import few, group_cases, one_split_each
+from data_prep.folders.manifest import Manifest, read_manifest, write_manifest
+from data_prep.folders.matching import few
 from data_prep.folders.plans import Plan
 from data_prep.folders.slicing import Recipe, slices_of
 from data_prep.folders.survey import Survey, class_table, common_size, common_spacing, survey
@@ -33,7 +34,7 @@ class Result(NamedTuple):
 
 def prepare(
     out: str | Path,
-    plan: Plan,
+    matched: Plan | Path,
     *,
     cases: str | Path | None = None,
     classes: Sequence[str] | None = None,
@@ -46,60 +47,56 @@ def prepare(
     force: bool = False,
     **meta: Any,
 ) -> Result:
-    """Write the prepared folder `out` from what `plan` matched; options as on the command line.
+    """Write the prepared folder `out`; options as on the command line.
 
+    `matched`: a plan, which is written beside `out` as `<name>.manifest.csv` first, or a manifest,
+    perhaps corrected by hand. From there on only the manifest says which file is what.
     Raises ValueError naming file, value and remedy, FileExistsError without `force`.
     """
     out = Path(out).expanduser().resolve()
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; --force makes it again")
-    patients, splits = _patients(plan, cases)
-    found = survey(plan.entries, spacing_mm, plan.tree)
+    remarks: list[str] = []
+    if isinstance(matched, Plan):
+        file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
+        remarks = [*matched.remarks, f"files: {file.name} says which are what; correct it there"]
+        if cases is None and not matched.tree:
+            remarks.append("patients: each image its own; --cases says which show the same one")
+    else:
+        file = matched
+    listed = read_manifest(file)
+    found = survey(listed.entries, spacing_mm, listed.tree)
     table, names = class_table(found, values, classes) if found.shapes else ({}, ["none", "read"])
     space = common_size(found, size, slices)
-    recipe = Recipe(plan.annotators, plan.has_truth, table, space, normalise, slices,
-                    spacing_mm, plan.tree)  # fmt: skip
-    listed = [Case(e.name, patients[e.name], e.files) for e in plan.entries]
-    noted = sources(listed, _input(found, recipe))
-    meta = {"sources": noted} | _channels(plan, found) | meta
+    recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
+                    spacing_mm, listed.tree)  # fmt: skip
+    scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
+    noted = sources(scans, _input(found, recipe))
+    meta = {"sources": noted} | _channels(listed, found) | meta
     unusable: set[str] = set()
     report = prepare_cases(
         out,
-        listed,
-        _reader(plan, recipe, unusable),
-        _settings(plan, recipe),
-        split=lambda rows: _splits(plan, rows, splits, unusable),
+        scans,
+        _reader(listed, recipe, unusable),
+        _settings(listed, recipe),
+        split=lambda rows: _splits(listed, rows, unusable),
         strict=strict,
         force=force,
         classes=names,
-        annotators=list(plan.annotators) or None,
+        annotators=list(listed.annotators) or None,
         spacing_mm=common_spacing(found, space),
         prep_version=PREP_VERSION,
         **meta,
     )
-    notes = _notes(plan, found, recipe, names)
-    if cases is None and not plan.tree:
-        notes.append("patients: each image its own; --cases says which images show the same one")
-    return Result(report, notes)
+    return Result(report, [*_notes(found, recipe, names), *remarks])
 
 
-def _patients(plan: Plan, cases: str | Path | None) -> tuple[dict[str, str], dict[str, str]]:
-    patients, splits = group_cases([entry.name for entry in plan.entries], cases)
-    if cases is None:  # one name in two splits of a tree is one image in two splits
-        patients = {name: name.rpartition("/")[2] for name in patients}
-    given = [(e.name, patients[e.name], e.split, plan.folders["tree"])
-             for e in plan.entries if e.split]  # fmt: skip
-    if given and splits:
-        raise ValueError(f"--cases {cases} has a column split, and so has the tree; remove it")
-    return patients, one_split_each(given) if given else splits
-
-
-def _channels(plan: Plan, found: Survey) -> dict[str, list[str]]:
-    """The folders' names, where each folder is one channel and there are several."""
-    names = [Path(f).name for role, f in plan.folders.items() if role.startswith("channel ")]
+def _channels(listed: Manifest, found: Survey) -> dict[str, list[str]]:
+    """The channels' names, where the manifest names them and each file is one channel."""
+    names = list(listed.channels)
     count = {shape[0] for shape in found.shapes.values()}
-    fits = len(names) > 1 and count == {len(names)} and len(set(names)) == len(names)
-    return {"channels": names} if fits else {}
+    named = len(names) > 1 and not all(name.isdigit() for name in names)
+    return {"channels": names} if named and count == {len(names)} else {}
 
 
 def _input(found: Survey, recipe: Recipe) -> Input:
@@ -108,13 +105,14 @@ def _input(found: Survey, recipe: Recipe) -> Input:
     return Input(reader, spacing, recipe.normalise)
 
 
-def _settings(plan: Plan, recipe: Recipe) -> dict[str, Any]:
-    bare = sorted(e.name for e in plan.entries if not e.masks and e.split != "test")
-    return {**recipe._asdict(), "folders": plan.folders, "bare": bare, "version": PREP_VERSION}
+def _settings(listed: Manifest, recipe: Recipe) -> dict[str, Any]:
+    bare = sorted(e.name for e in listed.entries if not e.masks and e.split != "test")
+    files = {e.name: [e.images, dict(e.masks), e.truth, e.split] for e in listed.entries}
+    return {**recipe._asdict(), "files": files, "bare": bare, "version": PREP_VERSION}
 
 
-def _reader(plan: Plan, recipe: Recipe, unusable: set[str]) -> Callable[[Case], Slices]:
-    entries = {entry.name: entry for entry in plan.entries}
+def _reader(listed: Manifest, recipe: Recipe, unusable: set[str]) -> Callable[[Case], Slices]:
+    entries = {entry.name: entry for entry in listed.entries}
 
     def read(case: Case) -> Slices:
         try:
@@ -129,23 +127,22 @@ def _reader(plan: Plan, recipe: Recipe, unusable: set[str]) -> Callable[[Case], 
     return read
 
 
-def _splits(
-    plan: Plan, patients: Sequence[str], splits: Mapping[str, str], unusable: set[str]
-) -> list[str]:
+def _splits(listed: Manifest, patients: Sequence[str], unusable: set[str]) -> list[str]:
     """A split for each row; the engine asks for it last before it writes, so nothing is there
     yet when an annotator turns out to have no usable mask."""
-    left = [entry for entry in plan.entries if entry.name not in unusable]
-    for who in plan.annotators:
+    left = [entry for entry in listed.entries if entry.name not in unusable]
+    for who in listed.annotators:
         if not any(who in entry.masks for entry in left):
             raise ValueError(
-                f"{plan.folders.get(f'annotator {who}', plan.folders)}: no mask of annotator {who} "
-                "is usable; correct one (--strict shows the first reason), or leave them out"
+                f"{_folder_of(listed, who)}: no mask of annotator {who} is usable; correct one "
+                "(--strict shows the first reason), or leave them out"
             )
-    if splits:
-        chosen = [splits[patient] for patient in patients]
+    split_of = {entry.case: entry.split for entry in listed.entries if entry.split}
+    if split_of:
+        chosen = [split_of[patient] for patient in patients]
         if "train" not in chosen:
             raise ValueError(
-                f"{plan.folders}: no usable image is in train ({len(unusable)} are left out; "
+                f"{listed.file}: no usable image is in train ({len(unusable)} are left out; "
                 "--strict shows the first reason); correct one, or the splits"
             )
         return chosen
@@ -157,7 +154,13 @@ def _splits(
     return split_by_case(patients)
 
 
-def _notes(plan: Plan, found: Survey, recipe: Recipe, names: Sequence[str]) -> list[str]:
+def _folder_of(listed: Manifest, who: str) -> Path:
+    """Where the masks of an annotator lie; the manifest where there is none."""
+    masks = [entry.masks[who] for entry in listed.entries if who in entry.masks]
+    return masks[0].parent if masks else listed.file
+
+
+def _notes(found: Survey, recipe: Recipe, names: Sequence[str]) -> list[str]:
     meaning = ", ".join(f"{v} = {names[n]}" for v, n in recipe.classes.items())
     notes = [f"mask values: {meaning}", f"size: {' x '.join(map(str, recipe.size))}"]
     if (spacing := common_spacing(found, recipe.size)) is not None:
@@ -170,4 +173,4 @@ def _notes(plan: Plan, found: Survey, recipe: Recipe, names: Sequence[str]) -> l
     if cropped or padded:
         notes.append(f"size: {cropped} images cropped, {padded} padded, about the middle")
     notes += [f"{what}: {len(who)} images" for what, who in found.remarks.items()]
-    return [*notes, *plan.remarks]
+    return notes

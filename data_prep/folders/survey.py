@@ -27,13 +27,17 @@ PARTLY = "-1 in a mask, which means not labelled unless --values names it"
 
 
 class Entry(NamedTuple):
-    """One image: a file a channel (None = missing), the masks of annotators, the truth."""
+    """One image: a file a channel (None = missing), the masks of annotators, the truth.
+
+    `split` is None where it is not decided yet; `case` is the patient.
+    """
 
     name: str
     images: tuple[Path | None, ...]
     masks: Mapping[str, Path]
     truth: Path | None = None
     split: str | None = None
+    case: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:

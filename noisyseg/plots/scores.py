@@ -1,13 +1,15 @@
 """Charts of scores: exported tables in, Figure out. Prints and saves nothing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from noisyseg.plots.style import LABELLINGS, TITLES, colour_of, method_order, title_of
 
@@ -26,31 +28,40 @@ def scores(
     `data` in the exported columns, of which `klass` is shown; `panels` names the values of the
     column `by` that get one each, and their titles; `printed` as in figures/printed.csv.
     """
-    rows = data[(data.metric == metric) & (data["class"] == klass) & (data.annotator == "all")]
+    chosen = (data.metric == metric) & (data["class"] == klass) & (data.annotator == "all")
+    scale = 100 if percent else 1
+    rows = data[chosen].assign(value=scale * data.value)
     paper = data[:0] if printed is None else printed[printed.metric == metric]
-    methods, scale = method_order(rows.method.unique()), 100 if percent else 1
+    methods = method_order(rows.method.unique())
+    size = (2.2 * len(panels) + 4.4, 0.27 * len(methods) + 0.9)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(2.2 * len(panels) + 4.4, 0.27 * len(methods) + 0.9),
-        sharex=True, sharey=True, squeeze=False, layout="tight",
-    )  # fmt: skip
-    for axis, (shown, title) in zip(axes[0], panels.items(), strict=True):
-        for y, method in enumerate(methods):
-            values = scale * rows[(rows.method == method) & (rows[by] == shown)].value
-            colour = colour_of(method)
-            axis.plot(values, np.full(len(values), y), "o", color=colour, ms=4, alpha=0.75)
-            axis.plot([values.mean()] * 2, [y - 0.32, y + 0.32], color=colour)
-            hit = paper[(paper.method == method) & (paper[by] == shown)]
-            axis.plot(scale * hit.value, [y] * len(hit), "x", color="#999999", ms=5)
-        axis.set_title(title)
-        name = TITLES.get(metric, metric) if klass == "all" else f"{metric.title()} of the {klass}"
-        axis.set_xlabel(name + (" (%)" if percent else ""))
+        1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False, layout="tight"
+    )
+    title = TITLES.get(metric, metric) if klass == "all" else f"{metric.title()} of the {klass}"
+    for axis, (shown, heading) in zip(axes[0], panels.items(), strict=True):
+        _strip(axis, rows[rows[by] == shown], methods)
+        hit = paper[paper.method.isin(methods) & (paper[by] == shown)]
+        axis.plot(scale * hit.value, hit.method.map(methods.index), "x", color="#999999", ms=5)
+        axis.set(title=heading, xlabel=f"{title} (%)" if percent else title, ylabel="")
         axis.grid(axis="x", color="#eeeeee")
-    axes[0, 0].set_yticks(range(len(methods)), [title_of(m) for m in methods])
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_yticks(range(len(methods)), [title_of(method) for method in methods])
+    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     if printed is not None:
         axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _strip(axis: Any, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+    """One dot per seed, and a bar at each method's mean."""
+    if rows.empty:
+        return
+    there = [method for method in methods if (rows.method == method).any()]
+    style: dict[str, Any] = {"x": "value", "y": "method", "order": methods, "ax": axis}
+    style |= {"hue": "method", "hue_order": there, "orient": "h", "legend": False}
+    style |= {"palette": [colour_of(method) for method in there]}
+    sns.stripplot(rows, jitter=False, size=6, alpha=0.75, **style)
+    sns.pointplot(rows, errorbar=None, linestyle="none", marker="|", markersize=11, **style)
 
 
 def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
@@ -99,27 +110,33 @@ def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     paper = printed.set_index(["method", "metric"]).value
     names = method_order(images.name.unique())
     figure, axis = plt.subplots(figsize=(6.4, 2.8), layout="tight")
-    for k, name in enumerate(names):
-        label, colour = title_of(name), colour_of(name)
-        rows = images[images.name == name]
-        groups = [rows[rows.agreement.between(*span)].dice for span in GROUPS.values()]
-        at = np.arange(len(GROUPS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
-        error = [1.96 * g.sem() if len(g) > 1 else 0 for g in groups]
-        axis.bar(at, [g.mean() for g in groups], 0.75 / len(names), yerr=error, color=colour,
-                 label=label, error_kw={"lw": 0.8})  # fmt: skip
-        crosses = [paper.get((name, f"dice_{group}"), np.nan) for group in GROUPS]
-        axis.plot(at, crosses, "x", color="#444444", ms=5)
-    axis.plot([], [], "x", color="#444444", ms=5, label="printed, on real CT")
-    first = images[images.name == names[0]].agreement
-    counts = [first.between(*span).sum() for span in GROUPS.values()]
-    axis.set_xticks(
-        range(len(GROUPS)),
-        [f"{name}\n{100 * low:.0f}–{100 * high:.0f} %\n{n} images"
-         for (name, (low, high)), n in zip(GROUPS.items(), counts, strict=True)],
+    rows = pd.concat(
+        images[images.agreement.between(*span)].assign(group=group)
+        for group, span in GROUPS.items()
+    )
+    colours = [colour_of(name) or OTHERS[0] for name in names]
+    sns.barplot(
+        rows, x="group", y="dice", hue="name", order=list(GROUPS), hue_order=names, ax=axis,
+        palette=colours, saturation=1, gap=0.06,
+        errorbar=("se", 1.96), err_kws={"linewidth": 0.8, "color": "black"},
     )  # fmt: skip
-    left = len(first) - sum(counts)
+    for k, name in enumerate(names):
+        middle = np.arange(len(GROUPS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
+        crosses = [paper.get((name, f"dice_{group}"), np.nan) for group in GROUPS]
+        axis.plot(middle, crosses, "x", color="#444444", ms=5)
+    (cross,) = axis.plot([], [], "x", color="#444444", ms=5)
+    first = images[images.name == names[0]].agreement
+    counts = {group: first.between(*span).sum() for group, span in GROUPS.items()}
+    ticks = [
+        f"{group}\n{100 * low:.0f}–{100 * high:.0f} %\n{counts[group]} images"
+        for group, (low, high) in GROUPS.items()
+    ]
+    axis.set_xticks(range(len(GROUPS)), ticks)
+    left = len(first) - sum(counts.values())
     axis.set(ylabel="Dice", xlabel=f"agreement ({left} images outside); lines: 95 % over images")
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+    titles = [*map(title_of, names), "printed, on real CT"]
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": 7}
+    axis.legend([*(Patch(color=colour) for colour in colours), cross], titles, **place)
     return figure
 
 
@@ -150,27 +167,28 @@ def against(
     names = method_order(sorted({n for data in panels.values() for n in data[by].dropna()}))
     strange = [name for name in names if colour_of(name) is None]
     for axis, (title, data) in zip(axes[0], panels.items(), strict=True):
-        rows = data[(data.metric == metric) & (data["class"] == "all") & (data.annotator == "all")]
+        rows = overall_rows(data[data.metric == metric])
         ticks = sorted(rows[x].dropna().unique())
+        rows = rows.assign(at=np.searchsorted(ticks, rows[x]), value=scale * rows.value)
         for name in method_order(rows[by].unique()):
             part = rows[rows[by] == name]
             label, colour = title_of(name), colour_of(name)
             if colour is None:
                 colour = OTHERS[strange.index(name) % len(OTHERS)]
             if part[x].isna().all():
-                line = axis.axhline(scale * part.value.mean(), color=colour, ls="--", lw=1.2)
+                line = axis.axhline(part.value.mean(), color=colour, ls="--", lw=1.2)
             else:
-                at = np.searchsorted(ticks, part[x])
-                mean = part.groupby(x).value.mean()
-                (line,) = axis.plot(np.searchsorted(ticks, mean.index), scale * mean, color=colour)
-                axis.plot(at, scale * part.value, "o", color=colour, ms=3, alpha=0.55)
+                sns.lineplot(part, x="at", y="value", errorbar=None, color=colour, ax=axis)
+                line = axis.lines[-1]
+                axis.plot(part["at"], part.value, "o", color=colour, ms=3, alpha=0.55)
             drawn.setdefault(label, line)
         if rows.empty:
             say_empty(axis)
         axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=7)
-        axis.set(title=title, xlabel=xlabel)
+        axis.set(title=title, xlabel=xlabel, ylabel="")
         axis.grid(axis="y", color="#eeeeee")
-    axes[0, 0].set_ylabel(TITLES.get(metric, metric) + (" (%)" if percent else ""))
+    name = TITLES.get(metric, metric)
+    axes[0, 0].set_ylabel(f"{name} (%)" if percent else name)
     axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

@@ -55,6 +55,11 @@ def test_the_comparison_has_a_column_a_method(exhibit):
     assert len(figure.axes) == 2 * (2 + 2)
 
 
+def dots(axis):
+    """Where the dots of a strip lie: (value, row)."""
+    return np.concatenate([found.get_offsets() for found in axis.collections])
+
+
 def test_scores_show_every_seed_and_the_printed_value():
     rows = [
         {"method": m, "labelling": k, "seed": s, "value": 0.5 + 0.1 * s}
@@ -67,8 +72,9 @@ def test_scores_show_every_seed_and_the_printed_value():
         [{"method": "trace", "labelling": "dense", "metric": "dice", "value": 0.8}]
     )
     axis = scores.scores(data, "dice", printed).axes[0]
-    drawn = np.concatenate([line.get_xdata() for line in axis.lines])
-    assert {50.0, 60.0, 70.0, 80.0} <= set(np.round(drawn, 6))
+    assert set(np.round(dots(axis)[:, 0], 6)) == {50.0, 60.0, 70.0}
+    crosses = [line for line in axis.lines if line.get_marker() == "x"]
+    assert [tuple(*line.get_xydata()) for line in crosses] == [(80.0, 1.0)]
 
 
 def test_scores_have_a_panel_for_each_chosen_value_of_a_column():
@@ -77,7 +83,7 @@ def test_scores_have_a_panel_for_each_chosen_value_of_a_column():
     axes = scores.scores(data, "dice", by="dataset", panels={"c": "third", "a": "first"}).axes
     assert [axis.get_title() for axis in axes] == ["third", "first"]
     for axis, value in zip(axes, (30.0, 10.0), strict=True):
-        assert np.allclose(axis.lines[0].get_xdata(), [value])
+        assert np.allclose(dots(axis), [[value, 0]])
 
 
 def test_every_method_has_a_style_and_every_style_a_method():
