@@ -24,7 +24,7 @@ from data_prep.formats import volumes
 from data_prep.formats.pictures import to_space
 from noisyseg.build import build_model
 from noisyseg.predict import VolumePrediction, predict_volume
-from noisyseg.runs import Run, is_done, read_config
+from noisyseg.runs import Run, damage, is_done, read_config
 
 NO_VOLUMES = {
     "lidc": "crops about nodules, from DICOM or outlines",
@@ -38,6 +38,8 @@ def load_run(folder: Path) -> Run:
     folder = Path(folder)
     if not is_done(folder):
         raise FileNotFoundError(f"{folder} is no finished run: give runs/<experiment>/<run>")
+    if found := damage(folder):
+        raise ValueError(f"{folder} is damaged: {found}; train it again with noisyseg.run(config)")
     return Run(read_config(folder), folder, build_model)
 
 

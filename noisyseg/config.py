@@ -7,6 +7,7 @@ Precedence: field defaults < PAPER[dataset] < PROFILES[profile] < SIZES[profile]
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
@@ -123,6 +124,7 @@ class ExperimentConfig:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        _folder_name("experiment", self.experiment)
         _one_of("method", self.method, METHODS)
         _one_of("profile", self.profile, PROFILES)
         _one_of("schedule", self.schedule, ("one_cycle", "constant"))
@@ -229,6 +231,16 @@ def _known(changes: dict[str, Any]) -> dict[str, Any]:
 def _one_of(name: str, value: Any, allowed: Any) -> None:
     if value not in allowed:
         raise ValueError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
+
+
+def _folder_name(name: str, value: Any) -> None:
+    """Refuse what is no plain name of a folder: it must not lead out of the run store."""
+    plain = isinstance(value, str) and 0 < len(value.encode("utf-8", "replace")) <= 100
+    if not plain or value[0] == "." or re.search(r"[/\\:]", value) or not value.isprintable():
+        raise ValueError(
+            f"{name} is {value!r}: it names a folder of runs; give at most 100 letters, digits, "
+            "- or _, no path and no dot in front"
+        )
 
 
 def _at_least(name: str, value: float, least: float) -> None:

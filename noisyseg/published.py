@@ -124,14 +124,13 @@ def unpack(row: pd.Series, cfg: ExperimentConfig, data: SegmentationDataset, fol
     model.load_state_dict(state)
     runs.write_config(folder, cfg)
     storage.write_json(folder / "provenance.json", provenance)
-    with storage.replacing(folder / "history.csv") as part:
-        part.write_bytes(texts["history.csv"])
-    with storage.replacing(folder / "model.pt") as part:
-        torch.save(model.state_dict(), part)
+    storage.write_bytes(folder / "history.csv", texts["history.csv"])
+    runs.write_model(folder, model.state_dict())
     metrics = runs.read_values(io.BytesIO(texts["metrics.csv"]))
     images = pd.read_csv(io.BytesIO(texts["images.csv"]), dtype=runs.NAMES_OF_IMAGES)
     exhibits = exhibits_of(model, build.load_splits(cfg, data).test)
-    runs.finish(folder, metrics.to_dict("records"), exhibits, images)
+    digest = cfg.digest(data.fingerprint)
+    runs.finish(folder, digest, metrics.to_dict("records"), exhibits, images)
 
 
 def says(finished: runs.Run) -> str:

@@ -42,22 +42,24 @@ def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None, fresh: bool = Fa
     """Load, resume, or train and evaluate the run that `cfg` defines.
 
     A run that comes with the repository (`published`) is loaded like one of the store, unless
-    `fresh` asks to train it here. `on_epoch(row)` is called after each epoch with its history
-    row; returning True stops (raises TrainingStopped). Two processes may ask for the same run:
-    one waits.
+    `fresh` asks to train it here. A finished run that is damaged is set aside with a message and
+    made again. `on_epoch(row)` is called after each epoch with its history row; returning True
+    stops (raises TrainingStopped). Two processes may ask for the same run: one waits.
     """
     dataset = load_dataset(cfg.dataset)
-    folder = runs.run_folder(cfg, dataset.fingerprint)
-    if _serves(folder, fresh):
-        return runs.Run(cfg, folder, build.build_model)
-    with runs.claimed(folder):
-        if not _serves(folder, fresh):
-            row = None if fresh else published.find(cfg, dataset)
-            if row is None:
-                (folder / "DONE").unlink(missing_ok=True)
-                _make(cfg, dataset, folder, on_epoch)
-            else:
-                published.unpack(row, cfg, dataset, folder)
+    folder, digest = runs.run_folder(cfg, dataset.fingerprint), cfg.digest(dataset.fingerprint)
+    if not _serves(folder, fresh) or runs.damage(folder, digest):
+        with runs.claimed(folder):
+            if runs.is_done(folder) and (found := runs.damage(folder, digest)):
+                storage.set_aside(folder, found)
+            if not _serves(folder, fresh):
+                row = None if fresh else published.find(cfg, dataset)
+                if row is None:
+                    (folder / "DONE").unlink(missing_ok=True)
+                    _make(cfg, dataset, folder, on_epoch)
+                else:
+                    published.unpack(row, cfg, dataset, folder)
+    runs.tidy(folder)
     return runs.Run(cfg, folder, build.build_model)
 
 
@@ -71,7 +73,7 @@ def _serves(folder: Path, fresh: bool) -> bool:
 def _make(
     cfg: ExperimentConfig, dataset: SegmentationDataset, folder: Path, on_epoch: OnEpoch | None
 ) -> None:
-    started = time.perf_counter()
+    started, digest = time.perf_counter(), cfg.digest(dataset.fingerprint)
     runs.write_config(folder, cfg)
     splits = build.load_splits(cfg, dataset)
     shape = build.model_shape(splits.train)
@@ -83,14 +85,14 @@ def _make(
         model = build.build_model(cfg, shape, build.known_matrices(splits.train) if known else None)
         train = build.training_view(cfg, splits.train)
         val = build.validation_view(cfg, splits.val)
-        history, device = fit(model, train, val, cfg, folder / "checkpoint.pt", on_epoch)
+        checkpoint = runs.Checkpoint(folder, digest)
+        history, device = fit(model, train, val, cfg, checkpoint, on_epoch)
         scored = evaluate(model, splits.test)
-        with storage.replacing(folder / "model.pt") as part:
-            torch.save({k: v.cpu() for k, v in model.state_dict().items()}, part)
+        runs.write_model(folder, {k: v.cpu() for k, v in model.state_dict().items()})
     storage.write_csv(folder / "history.csv", history)
     provenance = _provenance(dataset, shape, str(device), time.perf_counter() - started)
     storage.write_json(folder / "provenance.json", provenance)
-    runs.finish(folder, *scored)
+    runs.finish(folder, digest, *scored)
 
 
 def _provenance(
@@ -126,12 +128,12 @@ def fit(
     train: TrainingView,
     val: TrainingView,
     cfg: ExperimentConfig,
-    checkpoint: Path | None = None,
+    checkpoint: runs.Checkpoint | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[pd.DataFrame, torch.device]:
     """Train `model` in place for `cfg.epochs`; returns the history and the device used.
 
-    With a `checkpoint` path the state is saved after every epoch and picked up from there;
+    With a `checkpoint` the state is saved after every epoch and picked up from there;
     on one CPU thread a resumed run is bit-identical to an uninterrupted one.
     Raises FloatingPointError when the loss is no longer finite.
     """
@@ -145,8 +147,7 @@ def fit(
     steps = cfg.epochs * len(_loader(train, cfg, 0))
     schedule = _schedule(optimiser, cfg, steps)
     history: list[dict[str, float]] = []
-    if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
@@ -165,7 +166,7 @@ def fit(
             row |= _validate(wrapped, fabric.setup_dataloaders(_loader(val, cfg)))
         history.append(row)
         if checkpoint is not None:
-            _save_checkpoint(checkpoint, model, optimiser, schedule, history)
+            checkpoint.save(_state(model, optimiser, schedule, history))
         if on_epoch is not None and on_epoch(row) and epoch + 1 < cfg.epochs:
             raise TrainingStopped(f"stopped after epoch {epoch + 1} of {cfg.epochs}")
     if METHODS[cfg.method].head in ("pixel", "global", "low_rank"):
@@ -184,17 +185,15 @@ def _schedule(optimiser: Any, cfg: ExperimentConfig, steps: int) -> Any:
     )
 
 
-def _save_checkpoint(
-    path: Path, model: nn.Module, optimiser: Any, schedule: Any, history: list[dict[str, float]]
-) -> None:
-    state = {
+def _state(
+    model: nn.Module, optimiser: Any, schedule: Any, history: list[dict[str, float]]
+) -> dict[str, Any]:
+    return {
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
         "history": history,
     }
-    with storage.replacing(path) as part:
-        torch.save(state, part)
 
 
 def _train_epoch(

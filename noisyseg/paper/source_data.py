@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from noisyseg.paper import ablations
 from noisyseg.runs import Run, read_values
-from noisyseg.storage import figures_root, replacing, write_csv
+from noisyseg.storage import figures_root, locked, replacing, write_csv
 
 COLUMNS = (
     "experiment dataset origin profile labelling method seed metric class annotator value "
@@ -71,7 +70,7 @@ def export(runs: Iterable[Run] | Mapping[str, Run], kind: str = "values") -> Pat
     runs = list(runs.values() if isinstance(runs, Mapping) else runs)
     path, new, extra = _path(runs[0], kind), table(runs), list(ablations.columns(runs[0].config))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with locked(path):
         old = read_values(path) if path.exists() else new[:0]
         if list(old) == list(new):  # a table of an older format is written anew from the runs
             key = pd.MultiIndex.from_frame(old[KEY + extra].astype(str))
