@@ -29,21 +29,23 @@ def sweep(
     workers: int | None = None,
     scheduler: str | None = None,
     on_run: Callable[[Run], Any] | None = None,
+    fresh: bool = False,
 ) -> list[Run]:
     """Run every config and return the runs in the same order.
 
     `workers=None` takes NOISYSEG_WORKERS (default 1: in this process). More workers, or
     the address of a Dask `scheduler`, run them on Dask distributed with one thread each;
-    a killed worker's run is resumed. `on_run(run)` is called after each of them.
+    a killed worker's run is resumed. `on_run(run)` is called after each of them. `fresh`
+    trains here what comes with the repository (see `run`).
     """
     configs = list(configs)
     workers = int(os.environ.get("NOISYSEG_WORKERS", "1")) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}: give at least 1")
     finished = (
-        map(run, configs)
+        (run(cfg, fresh=fresh) for cfg in configs)
         if workers == 1 and scheduler is None
-        else _distributed(configs, workers, scheduler)
+        else _distributed(configs, workers, scheduler, fresh)
     )
     done: dict[ExperimentConfig, Run] = {}
     for one in tqdm(finished, total=len(configs), desc="runs", unit="run", disable=None):
@@ -53,7 +55,9 @@ def sweep(
     return [done[cfg] for cfg in configs]
 
 
-def _distributed(configs: list[ExperimentConfig], workers: int, scheduler: str | None) -> Any:
+def _distributed(
+    configs: list[ExperimentConfig], workers: int, scheduler: str | None, fresh: bool
+) -> Any:
     import dask
     from dask.distributed import Client, LocalCluster, as_completed
 
@@ -66,6 +70,6 @@ def _distributed(configs: list[ExperimentConfig], workers: int, scheduler: str |
         workers = min(workers, len(configs)) or 1
         cluster = scheduler or stack.enter_context(LocalCluster(n_workers=workers, **local))
         client = stack.enter_context(Client(cluster))
-        futures = [client.submit(run, cfg, pure=False, retries=2) for cfg in configs]
+        futures = [client.submit(run, cfg, fresh=fresh, pure=False, retries=2) for cfg in configs]
         for future in as_completed(futures):
             yield future.result()

@@ -1,14 +1,19 @@
-"""Which runs each table of the paper is made of, and which of them its file lacks."""
+"""Which runs each table of the paper is made of, which its file lacks, and how a page gets them."""
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from noisyseg import published
 from noisyseg.config import SEEDS, ExperimentConfig
 from noisyseg.data.dataset import load_dataset
 from noisyseg.methods import METHODS
 from noisyseg.paper import source_data
 from noisyseg.paper.ablations import STUDIES
+from noisyseg.runs import Run
+from noisyseg.sweeps import sweep
+from noisyseg.train import run
 
 LABELLINGS = ("dense", "one")
 # The image as the anchor is an option for those who know their images (ablation_trace); in the main
@@ -68,3 +73,51 @@ def missing(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
         for cfg in configs
         if (cfg.labelling, cfg.digest(prints[cfg.dataset])) not in held[cfg.experiment, cfg.profile]
     ]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs behind a page. `evidence["trace", "one", 0]` loads, or trains, one of them.
+
+    The key is method, labelling and seed; of several such runs, as in an ablation, it is the
+    first.
+    """
+
+    configs: list[ExperimentConfig]
+
+    def __getitem__(self, key: tuple[str, str, int]) -> Run:
+        for cfg in self.configs:
+            if (cfg.method, cfg.labelling, cfg.seed) == key:
+                return run(cfg)
+        raise KeyError(f"no run of {key} on this page")
+
+
+def evidence(configs: Iterable[ExperimentConfig], fresh: bool = False) -> Evidence:
+    """What a page shows of `configs`, all of one experiment and profile; prints where it is from.
+
+    The exported table is shown as it stands if it has been made for these settings. Runs are
+    trained and exported first where there is no table, where a setting was changed, in the
+    profile `smoke`, and all of them if `fresh`.
+    """
+    configs = list(configs)
+    experiment, profile = configs[0].experiment, configs[0].profile
+    if profile == "smoke" or fresh or not _as_exported(configs, experiment, profile):
+        runs = sweep(configs if fresh else missing(configs), fresh=fresh)
+        if runs:
+            source_data.export(runs)
+        print(f"{len(runs)} runs of {profile} trained or loaded here, {len(configs)} in the table")
+        return Evidence(configs)
+    held = source_data.read(experiment, profile)
+    rows = held[["digest", "labelling"]].drop_duplicates()
+    print(f"{len(rows)} runs of {profile} in the exported table, {len(configs)} in the plan")
+    return Evidence(configs)
+
+
+def _as_exported(configs: list[ExperimentConfig], experiment: str, profile: str) -> bool:
+    """Whether the table exists and no setting of `configs` differs from its plan."""
+    if not source_data.exists(experiment, profile):
+        return False
+    in_study = experiment in STUDIES
+    plan = study_configs(experiment, profile) if in_study else table_configs(experiment, profile)
+    recipes = {published.recipe(cfg) for cfg in plan}
+    return all(published.recipe(cfg) in recipes for cfg in configs)

@@ -124,6 +124,11 @@ def read(experiment: str, profile: str | None = None, kind: str = "values") -> A
     return {name: part for name, part in rows.groupby("name", sort=False)}
 
 
+def exists(experiment: str, profile: str) -> bool:
+    """Whether the values of an experiment have been exported in this very profile."""
+    return (figures_root() / "source_data" / f"{experiment}.{profile}.csv").exists()
+
+
 def _best(experiment: str, profile: str | None, suffix: str) -> Path:
     folder = figures_root() / "source_data"
     for name in [profile] if profile else BEST_FIRST:
