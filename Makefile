@@ -1,5 +1,6 @@
 # Two commands: `make figures` regenerates every figure and table, `make test` checks everything.
-PROFILE ?= smoke
+PROFILE ?=
+FRESH ?=
 ONLY ?=
 SEED ?= 0
 JOBS ?= 2
@@ -17,7 +18,7 @@ unexport MPLBACKEND
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
-	@echo 'variables: PROFILE=smoke|reduced|full|paper  ONLY="10_mnist 9"  SEED=0  JOBS=2  SET="epochs=2"'
+	@echo 'variables: PROFILE=smoke|reduced|full|paper  FRESH=1  ONLY="10_mnist 9"  SEED=0  JOBS=2  SET="epochs=2"'
 
 env:  ## .venv with the pinned packages (first time about 3 minutes, 7 GB)
 	@PYTHON=$(PYTHON) bash .ci/env
@@ -25,9 +26,9 @@ env:  ## .venv with the pinned packages (first time about 3 minutes, 7 GB)
 data: env  ## prepare all data sets: digits, outlines of LIDC readers, stand-ins
 	@$(PY) -m data_prep
 
-figures: data  ## run the notebooks, then every figure and table (PROFILE, ONLY, SEED, JOBS, SET)
-	@$(PY) notebooks/run_all.py --profile $(PROFILE) --seed $(SEED) --jobs $(JOBS) \
-		$(if $(ONLY),--only $(ONLY)) $(if $(SET),--set $(SET))
+figures: data  ## run the notebooks, then every figure and table (PROFILE, FRESH, ONLY, SEED, JOBS, SET)
+	@$(PY) notebooks/run_all.py --seed $(SEED) --jobs $(JOBS) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(FRESH),--fresh) $(if $(ONLY),--only $(ONLY)) $(if $(SET),--set $(SET))
 
 lint: env  ## ruff and mypy: style, formatting, types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

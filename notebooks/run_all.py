@@ -26,9 +26,10 @@ from noisyseg.config import PROFILES  # noqa: E402
 from noisyseg.storage import data_root, figures_root, project_root, runs_root  # noqa: E402
 
 EXAMPLES = """examples:
-  python notebooks/run_all.py                                  everything, small
+  python notebooks/run_all.py                                  every page, from the evidence
+  python notebooks/run_all.py --profile smoke                  every page, trained small, here
   python notebooks/run_all.py --only 10_mnist 9                notebook 10, figures and tables
-  python notebooks/run_all.py --profile reduced --set epochs=2 batch_size=64
+  python notebooks/run_all.py --profile reduced --fresh --set epochs=2 batch_size=64
   python notebooks/run_all.py --only 10 --set method=trace --force
 """
 
@@ -50,7 +51,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("--profile", choices=PROFILES, default="smoke", help="size of every run (default: smoke)")
+    add("--profile", choices=PROFILES, help="size of every run (default: each notebook's own)")
+    add("--fresh", action="store_true", help="train also the runs that come with the repository")
     add(
         "--only",
         nargs="+",
@@ -81,7 +83,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(str(error))
     if args.jobs < 1:
         parser.error(f"--jobs is {args.jobs}; give at least 1")
-    args.out = args.out or runs_root() / "notebooks" / args.profile
+    args.out = args.out or runs_root() / "notebooks" / (args.profile or "pages")
     return args
 
 
@@ -128,14 +130,19 @@ def is_figures(notebook: Path) -> bool:
     return notebook.name.startswith("9")
 
 
-def check_parameters(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list[str]:
-    """One message for each notebook that lacks a parameter: papermill itself only warns."""
+def _known(notebook: Path) -> set[str]:
+    """Names of the parameters of a notebook."""
     import papermill as pm
 
+    return set(pm.inspect_notebook(str(notebook)))
+
+
+def check_parameters(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list[str]:
+    """One message for each notebook that lacks a parameter: papermill itself only warns."""
     problems = []
     for notebook in notebooks:
         try:
-            known = set(pm.inspect_notebook(str(notebook)))
+            known = _known(notebook)
         except ValueError as error:
             problems.append(f"{notebook.name}: {error} Save it once with a Python 3 kernel")
             continue
@@ -147,6 +154,8 @@ def check_parameters(notebooks: Sequence[Path], parameters: dict[str, Any]) -> l
 
 def run_one(notebook: Path, parameters: dict[str, Any], args: argparse.Namespace) -> Outcome:
     """Execute one notebook unless its stamp says that nothing changed."""
+    if args.fresh and "fresh" in _known(notebook):
+        parameters = parameters | {"fresh": True}
     executed = args.out / notebook.name
     mark = executed.with_suffix(".ok")
     key, start = stamp(notebook, parameters), time.perf_counter()
@@ -211,7 +220,9 @@ def run_all(args: argparse.Namespace) -> list[Outcome]:
     """The other notebooks first, then those that draw what the others exported."""
     from tqdm import tqdm
 
-    parameters = {"profile": args.profile, "seed": args.seed, "overrides": args.overrides}
+    parameters = {"seed": args.seed, "overrides": args.overrides}
+    if args.profile:
+        parameters["profile"] = args.profile
     if problems := check_parameters(args.chosen, parameters):
         raise SystemExit("error: " + "\n       ".join(problems))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -239,6 +250,9 @@ def summary(outcomes: Sequence[Outcome], since: float) -> str:
     written = sorted(p for p in figures_root().glob("[!.]*.*") if p.stat().st_mtime >= since)
     lines.append(f"figures and tables: {figures_root()} ({len(written)} written now)")
     lines += [f"  {path.name}" for path in written]
+    lines.append(f"wall time: {time.time() - since:.0f} s")
+    first = next((o.executed for o in outcomes if not o.error), None)
+    lines.append(f"open first: {first}" if first else "nothing to open: every notebook failed")
     return "\n".join(lines)
 
 
@@ -256,10 +270,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # One thread a kernel: two kernels with two threads each are slower than one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if args.profile != "smoke":  # long: spread a notebook's runs over processes (ns.sweep)
+    if args.fresh or args.profile not in (None, "smoke"):  # long: spread a notebook's runs over processes (ns.sweep)
         os.environ.setdefault("NOISYSEG_WORKERS", str(args.jobs))
     os.environ.pop("MPLBACKEND", None)  # with Agg, kernels would leave every picture out
-    print(f"{len(args.chosen)} notebook(s), {args.profile}, copies in {args.out}", flush=True)
+    size = args.profile or "as published"
+    print(f"{len(args.chosen)} notebook(s), {size}, copies in {args.out}", flush=True)
     since = time.time()
     try:
         outcomes = run_all(args)
