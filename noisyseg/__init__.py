@@ -1,7 +1,9 @@
 """noisyseg: learn the truth and the annotators together, from noisy segmentations.
 
 The companion of "Disentangling Human Error from the Ground Truth in Segmentation of
-Medical Images" (NeurIPS 2020, arXiv 2007.15963). Start with notebook 00.
+Medical Images" (NeurIPS 2020, arXiv 2007.15963). Start with notebook 00. To understand the
+method, read in this order: `simulate`, `confusion`, `models`, `losses`, `fusion`, `calibrated`
+(ours), `metrics`, `train`. The rest is data, baselines, tables, figures and reports.
 """
 
 from importlib import import_module

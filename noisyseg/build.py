@@ -13,7 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from noisyseg import calibrated, fusion, losses, metrics, models, prob_unet
+from noisyseg import (
+    baselines,
+    calibrated,
+    fusion,
+    losses,
+    metrics,
+    models,
+)
 from noisyseg.config import ExperimentConfig
 from noisyseg.confusion import Confusion
 from noisyseg.data.dataset import SegmentationDataset
@@ -150,15 +157,15 @@ def build_model(
             more = make() if METHODS[cfg.method].target == "calibrated" else None
             return models.SegmentationModel(trunk, classes, own, more)
         if head == "known":
-            return models.SegmentationModel(trunk, classes, models.KnownHead(known))
+            return models.SegmentationModel(trunk, classes, baselines.KnownHead(known))
         if head == "latent":
-            return prob_unet.ProbUNet(trunk, shape["channels"], classes)
+            return baselines.ProbUNet(trunk, shape["channels"], classes)
         raise ValueError(f"unknown head {head!r}")
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
         if head == "separate":
-            return models.SeparateModel([plain() for _ in range(annotators)])
+            return baselines.SeparateModel([plain() for _ in range(annotators)])
         return network()
 
 
@@ -172,7 +179,7 @@ def objective(cfg: ExperimentConfig) -> Objective:
     if kind == "evidence":
         return lambda out, batch, epoch: out.latent.loss(batch["labels"])
     if kind == "released":
-        return lambda out, batch, epoch: losses.released_loss(
+        return lambda out, batch, epoch: baselines.released_loss(
             out.logits.log_softmax(1), matrices(out), batch["labels"], trace_weight(cfg, epoch)
         )
     if kind == "calibrated":

@@ -8,7 +8,6 @@ notebook 30 how the loss on these labels (arXiv 2007.15963, Eq. 4, with Theorem 
 chosen. Knows arrays, images and labels; no truth, network or path.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,7 +114,7 @@ def calibrate(
 
     The result does not depend on the order of images or annotators.
 
-    Example:
+    Examples:
         >>> image = np.zeros((1, 1, 9, 9)); image[..., 3:6, 3:6] = 1
         >>> wide = np.zeros((1, 1, 9, 9), int); wide[..., 2:7, 2:7] = 1
         >>> true = (image > 0).astype(int)
@@ -125,36 +124,6 @@ def calibrate(
     """
     sums = sum(contrast_sums(i, y, n_classes) for i, y in zip(images, labels, strict=True))
     return from_sums(np.asarray(sums))
-
-
-def intervals(
-    images: Float[ndarray, "image channel *space"],
-    labels: Int[ndarray, "image annotator *space"],
-    n_classes: int,
-    case_ids: Sequence[str] | ndarray,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Float[ndarray, "3 annotator class"]:
-    """`Calibration.relative` with its 95 % interval: value, low, high.
-
-    Percentile bootstrap over cases: images of one case stay together. NaN where the share of
-    resamples without a clear peak exceeds a half.
-    """
-    cases, of_image = np.unique(np.asarray(case_ids), return_inverse=True)
-    by_case = np.zeros((len(cases), 3, labels.shape[1], n_classes, len(LEVELS) + 1))
-    for case, image, label in zip(of_image, images, labels, strict=True):
-        by_case[case] += contrast_sums(image, label, n_classes)
-    draws = np.random.default_rng(seed).multinomial(
-        len(cases), np.full(len(cases), 1 / len(cases)), resamples
-    )
-    flat = by_case.reshape(len(cases), -1)
-    drawn = [from_sums((d @ flat).reshape(by_case.shape[1:])).relative() for d in draws]
-    spread = np.stack(drawn)
-    unclear = np.isnan(spread).mean(0) > 0.5
-    spread[:, unclear] = 0
-    low, high = np.nanquantile(spread, (0.025, 0.975), axis=0)
-    value = from_sums(by_case.sum(0)).relative()
-    return np.where(unclear | np.isnan(value), np.nan, np.stack([value, low, high]))
 
 
 def contrast_sums(
@@ -288,7 +257,7 @@ def moved(
     A class takes what it grows over; what it gives up goes to the nearest other class that was
     drawn. Of several classes the one that moves furthest is moved last. −1 stays −1.
 
-    Example:
+    Examples:
         >>> moved(np.array([[[0, 1, 1, 1, 0]]]), np.array([[0.0, 0.6]])).tolist()
         [[[0, 0, 1, 0, 0]]]
     """
@@ -318,7 +287,13 @@ def _move(label: ndarray, target: ndarray, klass: int, inwards: float) -> None:
 def calibrated_labels(
     labels: Int[ndarray, "image annotator *space"], shift: Float[ndarray, "annotator class"]
 ) -> Int[ndarray, "image annotator *space"]:
-    """`moved` for every image; int16, or int8 where that is what `labels` has."""
+    """`moved` for every image; int16, or int8 where that is what `labels` has.
+
+    Examples:
+        >>> wide = np.array([[[[0, 1, 1, 1, 0]]]])
+        >>> calibrated_labels(wide, np.array([[0.0, 0.6]])).tolist()
+        [[[[0, 0, 1, 0, 0]]]]
+    """
     dtype = np.int8 if labels.dtype == np.int8 else np.int16
     return np.stack([moved(np.asarray(y, dtype), shift) for y in labels])
 
@@ -359,6 +334,11 @@ def calibrated_vote(
     """The weighted vote of calibrated labels: every class's share of the weight at each pixel.
 
     Uniform where nobody with a say labelled the pixel.
+
+    Examples:
+        >>> labels = torch.tensor([[[[0, 1]], [[1, 1]]]])  # one image, two annotators, 1 x 2 pixels
+        >>> calibrated_vote(labels, torch.tensor([3.0, 1.0]), 2).posterior[0, 1].tolist()
+        [[0.25, 1.0]]
     """
     votes = vote_counts(labels, n_classes, weight)
     total = votes.sum(1, keepdim=True)

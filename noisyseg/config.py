@@ -161,6 +161,11 @@ class ExperimentConfig:
 
         `experiment` is also the data set unless `dataset=` names another name or path.
         Raises ValueError naming the allowed fields, methods or profiles.
+
+        Examples:
+            >>> cfg = ExperimentConfig.preset("mnist", "smoke", "trace", seed=1, epochs=2)
+            >>> cfg.trace_weight, cfg.epochs, cfg.replace(method="no_trace").trace_weight
+            (0.1, 2, 0.0)
         """
         _one_of("method", method, METHODS)
         _one_of("profile", profile, PROFILES)

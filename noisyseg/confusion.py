@@ -182,27 +182,6 @@ class LowRankConfusion(Confusion):
         return outer + torch.diag_embed(self.scale.movedim(2, -1)).movedim((-2, -1), (2, 3))
 
 
-class IgnorantConfusion(Confusion):
-    """Annotators who answer from the image alone: every column of A⁽ʳ⁾ is q⁽ʳ⁾.
-
-    What "one network an annotator" means in the language of confusion matrices; the trace
-    is 1 everywhere and p plays no part. `log_probs` is log q (batch, annotator, true, *space).
-    """
-
-    def __init__(self, log_probs: Float[Tensor, "batch annotator reported *space"]) -> None:
-        self.log_probs = at_least_single(log_probs)
-
-    def log_likelihood(self, log_probs: Tensor, labels: Tensor) -> Tensor:
-        return self.log_probs.gather(2, labels.clamp_min(0)[:, :, None]).squeeze(2)
-
-    def dense(self) -> Tensor:
-        columns = self.log_probs.exp()[:, :, :, None]
-        return columns.expand(*columns.shape[:3], columns.shape[2], *columns.shape[4:])
-
-    def apply(self, probs: Tensor) -> Tensor:
-        return self.log_probs.exp()
-
-
 def as_confusion(confusion: "Confusion | Tensor") -> Confusion:
     """`confusion` itself, or dense matrices (batch, annotator, reported, true, *space) wrapped."""
     return confusion if isinstance(confusion, Confusion) else DenseConfusion(confusion)

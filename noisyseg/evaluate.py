@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from noisyseg import build, config, metrics, models
+from noisyseg import baselines, build, config, metrics
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import SegmentationDataset, load_dataset
 from noisyseg.runs import Run
 
 Row = dict[str, Any]
+OVERLAP = {name: metric.of for name, metric in metrics.METRICS.items() if metric.of is not None}
 
 
 class Scorecard:
@@ -38,7 +39,7 @@ class Scorecard:
         n = len(self.classes)
         there = torch.stack([(truth == c).flatten(1).any(1) for c in range(n)], 1)
         self._keep(there=there)
-        self._keep(dice=metrics.dice(prediction, truth, n), iou=metrics.iou(prediction, truth, n))
+        self._keep(**{name: of(prediction, truth, n) for name, of in OVERLAP.items()})
 
     def add(
         self,
@@ -101,7 +102,7 @@ class Scorecard:
             row = {"metric": metric, "class": klass, "annotator": annotator}
             rows.append(row | {"value": float(value), "n_images": count})
 
-        for metric in [m for m in ("dice", "iou") if m in kept]:
+        for metric in [name for name in OVERLAP if name in kept]:
             means = kept[metric].mean(0)
             for klass, value in zip(self.classes, means, strict=True):
                 say(metric, value, klass)
@@ -166,7 +167,7 @@ def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
     groups: dict[tuple[str, str, str], dict[str, nn.Module]] = {}
     for run in runs:
         cfg, model = run.config, run.model()
-        if isinstance(model, models.SeparateModel):
+        if isinstance(model, baselines.SeparateModel):
             members = zip(run.provenance["shape"]["annotators"], model.members, strict=True)
             groups[cfg.labelling, cfg.method, f"annotators, seed {cfg.seed}"] = dict(members)
         else:

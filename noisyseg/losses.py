@@ -148,11 +148,23 @@ def disentangling_loss(
 ) -> Float[Tensor, ""]:
     """Eq. 4 of arXiv 2007.15963 up to the constant 1/M, plus the dominance penalty.
 
-    `confusion`: a confusion object of `models` or a dense tensor (batch, annotator,
-    reported, true, *space) whose columns (over reported) sum to 1. `labels`: class
-    indices (batch, annotator, *space), −1 = not labelled. `annotator_weight`: how much each
-    annotator counts, in all terms; equal by default. Raises ValueError when shapes or labels do
-    not fit.
+    Args:
+        probs_or_logits: p(truth) or its logits; `from_logits` says which (None: look).
+        confusion: a confusion object of `models`, or dense matrices (batch, annotator, reported,
+            true, *space) whose columns (over reported) sum to 1.
+        labels: class indices (batch, annotator, *space), −1 = not labelled.
+        trace_weight: λ of Eq. 4.
+        dominance_weight, dominance_level, dominance_margin: see `dominance_penalty`.
+        annotator_weight: how much each annotator counts, in all terms; equal by default.
+
+    Raises ValueError when shapes or labels do not fit.
+
+    Examples:
+        >>> probs = torch.tensor([[[[0.9]], [[0.1]]]])  # one pixel: p(background), p(object)
+        >>> exact = torch.eye(2).view(1, 1, 2, 2, 1, 1)  # one annotator, who makes no mistake
+        >>> loss = disentangling_loss(probs, exact, torch.tensor([[[[0]]]]), trace_weight=0.1)
+        >>> round(float(loss), 3)  # -log 0.9, and 0.1 times a trace of 2
+        0.305
     """
     matrix = as_confusion(confusion)
     check_labels(labels, probs_or_logits)
@@ -166,31 +178,6 @@ def disentangling_loss(
         )
         loss = loss + dominance_weight * hinge
     return loss
-
-
-def released_loss(
-    log_probs: Float[Tensor, "batch true *space"],
-    confusion: Confusion,
-    labels: Int[Tensor, "batch annotator *space"],
-    trace_weight: float,
-) -> Float[Tensor, ""]:
-    """The loss of the authors' public code: cross-entropy of A·p *as if it were logits*.
-
-    So a second softmax is taken of probabilities and a perfect fit still costs
-    log(1 + (L−1)/e) an annotator. Means over batch and pixels, summed over annotators;
-    labels that are missing, which that code cannot handle, are left out of the means.
-    """
-    noisy = confusion.apply(log_probs.exp())
-    trace = confusion.trace()
-    total = log_probs.new_zeros(())
-    for r in range(labels.shape[1]):
-        labelled = labels[:, r] >= 0
-        count = labelled.sum().clamp_min(1)
-        cost = F.cross_entropy(noisy[:, r], labels[:, r], ignore_index=-1, reduction="sum")
-        total = (
-            total + (cost + trace_weight * torch.where(labelled, trace[:, r], 0.0).sum()) / count
-        )
-    return total
 
 
 def soft_cross_entropy(

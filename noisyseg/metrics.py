@@ -6,6 +6,7 @@ class indices and −1 means not labelled. No loss and no gradient.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,23 +15,15 @@ from torch import Tensor
 
 
 class Metric(NamedTuple):
-    """What a metric's number means."""
+    """What a metric's number means, and for one of overlap how it is computed.
+
+    `of(prediction, truth, n_classes)` gives a value for each image and class.
+    """
 
     meaning: str
     unit: str
     better: str
-
-
-METRICS: dict[str, Metric] = {
-    "dice": Metric("2|A∩B| / (|A|+|B|) of the segmentation, mean over images", "0…1", "higher"),
-    "dice_present": Metric("Dice, mean over the images that hold the class", "0…1", "higher"),
-    "iou": Metric("|A∩B| / |A∪B| of the segmentation, mean over images", "0…1", "higher"),
-    "cm_rmse": Metric("RMSE of conditional confusion matrices pooled over images", "0…1", "lower"),
-    "cm_rmse_image": Metric("the same matrix error image by image, then the mean", "0…1", "lower"),
-    "ged": Metric("generalised energy distance with d = 1 − IoU, mean over images", "0…2", "lower"),
-    "ece": Metric("expected calibration error of the predicted annotators", "0…1", "lower"),
-    "trace": Metric("trace of the pooled estimated matrix: L faithful, 1 ignorant", "0…L", "—"),
-}
+    of: Callable[[Tensor, Tensor, int], Tensor] | None = None
 
 
 def one_hot(classes: Int[Tensor, "*shape"], n_classes: int) -> Bool[Tensor, "*shape class"]:
@@ -217,3 +210,15 @@ def ece_from_bins(bins: Float[Tensor, "3 bins"]) -> Float[Tensor, ""]:
     NaN where nothing is labelled.
     """
     return (bins[2] - bins[1]).abs().sum() / bins[0].sum()
+
+
+METRICS: dict[str, Metric] = {
+    "dice": Metric("2|A∩B| / (|A|+|B|), mean over images", "0…1", "higher", dice),
+    "dice_present": Metric("Dice, mean over the images that hold the class", "0…1", "higher"),
+    "iou": Metric("|A∩B| / |A∪B|, mean over images", "0…1", "higher", iou),
+    "cm_rmse": Metric("RMSE of conditional confusion matrices pooled over images", "0…1", "lower"),
+    "cm_rmse_image": Metric("the same matrix error image by image, then the mean", "0…1", "lower"),
+    "ged": Metric("generalised energy distance with d = 1 − IoU, mean over images", "0…2", "lower"),
+    "ece": Metric("expected calibration error of the predicted annotators", "0…1", "lower"),
+    "trace": Metric("trace of the pooled estimated matrix: L faithful, 1 ignorant", "0…L", "—"),
+}

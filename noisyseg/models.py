@@ -13,15 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from noisyseg.confusion import (
-    Confusion,
-    GlobalConfusion,
-    IgnorantConfusion,
-    LowRankConfusion,
-    PixelConfusion,
-)
+from noisyseg.confusion import Confusion, GlobalConfusion, LowRankConfusion, PixelConfusion
 
 Dims = Literal[2, 3]
+
+
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "relu": lambda channels: nn.ReLU(inplace=True),
     "prelu": nn.PReLU,
@@ -168,20 +164,6 @@ class GlobalHead(nn.Module):
         return GlobalConfusion(table, features.shape[0], tuple(features.shape[2:]))
 
 
-class KnownHead(nn.Module):
-    """Given matrices (annotator, reported, true) that training never changes: the oracle."""
-
-    log_table: Tensor
-
-    def __init__(self, matrices: Float[Tensor, "annotator reported true"]) -> None:
-        super().__init__()
-        self.register_buffer("log_table", matrices.clamp_min(1e-6).log().float())
-
-    def forward(self, features: Tensor) -> GlobalConfusion:
-        """Only the batch size and the space of `features` matter."""
-        return GlobalConfusion(self.log_table, features.shape[0], tuple(features.shape[2:]))
-
-
 class LowRankHead(nn.Module):
     """Factors B₁, B₂ and s of `LowRankConfusion`: 2·L·rank + 1 numbers a pixel and annotator."""
 
@@ -236,18 +218,3 @@ class SegmentationModel(nn.Module):
         if self.calibrated is None or not self.training:
             return Prediction(logits, confusion)
         return Prediction(logits, confusion, calibrated=self.calibrated(features))
-
-
-class SeparateModel(nn.Module):
-    """One network an annotator; the truth is the mean of their outputs (paper section 4)."""
-
-    def __init__(self, members: list[SegmentationModel]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
-        """(batch, channel, *space) -> log of the mean probability, and ignorant annotators."""
-        log_q = torch.stack([m(image).logits.log_softmax(1) for m in self.members], 1)
-        return Prediction(
-            log_q.logsumexp(1) - math.log(len(self.members)), IgnorantConfusion(log_q)
-        )

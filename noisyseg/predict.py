@@ -52,11 +52,25 @@ def predict_volume(
     patch: tuple[int, int, int] | None = None,
     overlap: float = 0.5,
 ) -> VolumePrediction:
-    """Predict `volume` (channel, x, y, z), as normalised for training, on the device of the model.
+    """Predict `volume`, as normalised for training, on the device of the model.
 
-    A 2-D model sees the slices across `axis` (of the three space axes), `batch_size` at a time.
-    A 3-D model sees all of it or, with `patch` voxels, MONAI's sliding window with Gaussian
-    weights (needs the package monai). Raises ValueError for a volume that does not fit.
+    Args:
+        model: what `run.model()` gives.
+        volume: (channel, x, y, z).
+        axis: of the three axes of space, the one across which a 2-D model sees slices.
+        batch_size: slices or patches at a time.
+        patch: voxels of a patch for a 3-D model, which else sees all of the volume. MONAI's
+            sliding window with Gaussian weights puts them together (needs the package monai).
+        overlap: of two patches, as a share.
+
+    Raises ValueError for a volume that does not fit.
+
+    Examples:
+        >>> from noisyseg.models import SegmentationModel, UNet
+        >>> untrained = SegmentationModel(UNet(1, width=4, depth=2), classes=2)
+        >>> found = predict_volume(untrained, np.zeros((1, 8, 8, 3)))
+        >>> found.truth.shape, found.uncertainty.shape
+        ((8, 8, 3), (8, 8, 3))
     """
     dims = _dims(model)
     if volume.ndim != 4 or 0 in volume.shape:

@@ -37,6 +37,12 @@ def sweep(
     the address of a Dask `scheduler`, run them on Dask distributed with one thread each;
     a killed worker's run is resumed. `on_run(run)` is called after each of them. `fresh`
     trains here what comes with the repository (see `run`).
+
+    Examples:
+        >>> sizes = dict(n_train=8, n_val=4, n_test=4, width=4, depth=2, epochs=1)
+        >>> both = [ExperimentConfig.preset(method=m, **sizes) for m in ("mode", "mean")]
+        >>> [done.config.method for done in sweep(both)]
+        ['mode', 'mean']
     """
     configs = list(configs)
     workers = int(os.environ.get("NOISYSEG_WORKERS", "1")) if workers is None else workers

@@ -45,6 +45,12 @@ def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None, fresh: bool = Fa
     `fresh` asks to train it here. A finished run that is damaged is set aside with a message and
     made again. `on_epoch(row)` is called after each epoch with its history row; returning True
     stops (raises TrainingStopped). Two processes may ask for the same run: one waits.
+
+    Examples:
+        >>> sizes = dict(n_train=8, n_val=4, n_test=4, width=4, depth=2, epochs=1, progress=False)
+        >>> done = run(ExperimentConfig.preset("mnist", "smoke", "mode", **sizes))
+        >>> 0 <= done.value("dice") <= 1, list(done.history.epoch)
+        (True, [1])
     """
     dataset = load_dataset(cfg.dataset)
     folder, digest = runs.run_folder(cfg, dataset.fingerprint), cfg.digest(dataset.fingerprint)

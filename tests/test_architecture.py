@@ -24,8 +24,9 @@ EVERY_PY = SOURCES + sorted(
 ORDER = [
     "storage methods",
     "config simulate confusion metrics",
+    "staple",
     "fusion data models losses",
-    "diagnostics prob_unet predict calibrated runs",
+    "diagnostics baselines predict calibrated runs",
     "build",
     "evaluate",
     "published",
@@ -186,12 +187,15 @@ def test_what_is_public_is_typed(path):
         assert function.returns is not None or function.name == "__init__", function.name
 
 
+def length(function):
+    """Lines of a function without those of its docstring."""
+    first = function.body[0]
+    told = ast.get_docstring(function) is not None
+    return function.end_lineno - function.lineno + 1 - told * (first.end_lineno - first.lineno + 1)
+
+
 def test_functions_are_short():
-    lengths = {
-        f"{path.stem}.{f.name}": f.end_lineno - f.lineno + 1
-        for path in SOURCES
-        for f in functions(path)
-    }
+    lengths = {f"{p.stem}.{f.name}": length(f) for p in SOURCES for f in functions(p)}
     assert statistics.median(lengths.values()) < 15
     assert not {name: lines for name, lines in lengths.items() if lines > 60}
 

@@ -1,6 +1,5 @@
 """Calibration against literal loops, scikit-image's morphology and annotators of known width."""
 
-import doctest
 import itertools
 import math
 
@@ -10,6 +9,7 @@ import torch
 from skimage import morphology
 
 from noisyseg import calibrated, fusion
+from noisyseg.report import skills
 from noisyseg.simulate import simulate_labels
 
 RNG = np.random.default_rng(0)
@@ -222,7 +222,7 @@ def test_calibrated_labels_agree_where_raw_ones_do_not():
 def test_the_interval_holds_the_value_and_is_absent_without_an_offset():
     images, truth = blobs(n=30)
     labels = drawn(truth, "good", "over@1", "good#2", "blank")
-    value, low, high = calibrated.intervals(
+    value, low, high = skills.intervals(
         images, labels, 2, [str(k // 2) for k in range(30)], resamples=100
     )
     assert low[1, 1] <= value[1, 1] <= high[1, 1] and 0.5 < low[1, 1]
@@ -280,8 +280,3 @@ def test_a_constant_image_has_no_edges():
     _, truth = blobs(n=2)
     found = calibrated.calibrate(np.ones((2, 1, 32, 32)), truth[:, None], 2)
     assert np.isfinite(found.profile).all() and not found.sharpness.any()
-
-
-def test_the_examples_are_true():
-    done = doctest.testmod(calibrated)
-    assert done.attempted >= 6 and done.failed == 0

@@ -5,23 +5,23 @@ import math
 import pytest
 import torch
 
-from noisyseg import confusion as c
+from noisyseg import baselines, confusion
 
 BATCH, R, L, SPACE = 2, 3, 3, (4, 5)
 
 
-def make(kind: str, seed: int = 0) -> c.Confusion:
+def make(kind: str, seed: int = 0) -> confusion.Confusion:
     torch.manual_seed(seed)
     if kind == "pixel":
-        return c.PixelConfusion(torch.randn(BATCH, R, L, L, *SPACE))
+        return confusion.PixelConfusion(torch.randn(BATCH, R, L, L, *SPACE))
     if kind == "dense":
-        return c.DenseConfusion(torch.randn(BATCH, R, L, L, *SPACE).softmax(2))
+        return confusion.DenseConfusion(torch.randn(BATCH, R, L, L, *SPACE).softmax(2))
     if kind == "global":
-        return c.GlobalConfusion(torch.randn(R, L, L).log_softmax(1), BATCH, SPACE)
+        return confusion.GlobalConfusion(torch.randn(R, L, L).log_softmax(1), BATCH, SPACE)
     if kind == "low_rank":
         left, right = torch.rand(2, BATCH, R, 2, L, *SPACE) + 0.01
-        return c.LowRankConfusion(left, right, torch.rand(BATCH, R, *SPACE) + 0.01)
-    return c.IgnorantConfusion(torch.randn(BATCH, R, L, *SPACE).log_softmax(2))
+        return confusion.LowRankConfusion(left, right, torch.rand(BATCH, R, *SPACE) + 0.01)
+    return baselines.IgnorantConfusion(torch.randn(BATCH, R, L, *SPACE).log_softmax(2))
 
 
 KINDS = ("pixel", "dense", "global", "low_rank", "ignorant")
@@ -59,14 +59,14 @@ def test_everything_agrees_with_a_loop_over_the_dense_matrices(kind):
 
 def test_low_rank_one_of_two_classes_cannot_swap():
     left, right = torch.rand(2, 50, 4, 1, 2, 6, 6) + 1e-6
-    matrix = c.LowRankConfusion(left, right, torch.rand(50, 4, 6, 6) + 1e-6)
+    matrix = confusion.LowRankConfusion(left, right, torch.rand(50, 4, 6, 6) + 1e-6)
     assert matrix.trace().min() >= 1 - 1e-5
 
 
 def test_extreme_logits_stay_finite():
     logits = torch.zeros(1, 1, 2, 2, 1, 1)
     logits[:, :, 0] = 200.0  # reports class 0 whatever the truth
-    matrix = c.PixelConfusion(logits.requires_grad_())
+    matrix = confusion.PixelConfusion(logits.requires_grad_())
     label = torch.ones(1, 1, 1, 1, dtype=torch.long)
     loss = -matrix.log_likelihood(torch.tensor([0.0, -300.0]).view(1, 2, 1, 1), label).sum()
     loss.backward()
@@ -77,4 +77,4 @@ def test_extreme_logits_stay_finite():
 def test_a_matrix_whose_columns_do_not_sum_to_one_is_refused():
     rows = torch.randn(1, 1, 2, 2, 3, 3).softmax(3)  # the wrong axis normalised
     with pytest.raises(ValueError, match="axis 2 is the reported class"):
-        c.as_confusion(rows)
+        confusion.as_confusion(rows)

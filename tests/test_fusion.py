@@ -7,6 +7,7 @@ import torch
 from scipy import ndimage
 
 from noisyseg import fusion
+from noisyseg import staple as staple_module
 
 
 def blobs(n_classes=2, images=3, size=24, annotators=5, seed=0):
@@ -187,6 +188,6 @@ def test_windows_in_3d_and_even_windows():
 
 def test_window_sums_are_scipys():
     values = torch.rand(1, 1, 1, 1, 9, 8)
-    ours = fusion._window_sums(values, 5)[0, 0, 0, 0]
+    ours = staple_module._window_sums(values, 5)[0, 0, 0, 0]
     theirs = ndimage.uniform_filter(values[0, 0, 0, 0].numpy(), 5, mode="constant") * 25
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from noisyseg import losses
+from noisyseg import baselines, losses
 from noisyseg.confusion import GlobalConfusion, PixelConfusion
 
 BATCH, R, L, SPACE = 3, 4, 3, (5, 4)
@@ -137,14 +137,14 @@ def test_released_is_cross_entropy_of_probabilities(batch):
         F.cross_entropy(noisy[:, r], labels[:, r]) + 0.4 * confusion.trace()[:, r].mean()
         for r in range(R)
     )
-    torch.testing.assert_close(losses.released_loss(log_probs, confusion, labels, 0.4), expected)
+    torch.testing.assert_close(baselines.released_loss(log_probs, confusion, labels, 0.4), expected)
 
 
 def test_released_never_reaches_zero_on_a_perfect_fit():
     perfect = PixelConfusion((50 * torch.eye(2)).view(1, 1, 2, 2, 1, 1))
     log_probs = torch.tensor([0.0, -50.0]).view(1, 2, 1, 1)
     labels = torch.zeros(1, 1, 1, 1, dtype=torch.long)
-    floor = losses.released_loss(log_probs, perfect, labels, 0.0)
+    floor = baselines.released_loss(log_probs, perfect, labels, 0.0)
     assert float(floor) == pytest.approx(math.log(1 + 1 / math.e), abs=1e-5)  # 0.313 an annotator
     assert float(losses.annotator_nll(log_probs, perfect, labels)) == pytest.approx(0, abs=1e-5)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from noisyseg import models
+from noisyseg import baselines, models
 
 HEADS = {
     "pixel": lambda trunk: models.PixelHead(trunk, 5, 2, 3.0),
@@ -84,7 +84,7 @@ def test_the_whole_image_matters_to_its_centre():
 
 def test_separate_networks_average_and_ignore_the_truth():
     members = [models.SegmentationModel(models.UNet(1, 4, 2), 2) for _ in range(3)]
-    model, image = models.SeparateModel(members), torch.rand(2, 1, 12, 12)
+    model, image = baselines.SeparateModel(members), torch.rand(2, 1, 12, 12)
     out = model(image)
     expected = torch.stack([m(image).logits.softmax(1) for m in members]).mean(0)
     torch.testing.assert_close(out.logits.softmax(1), expected)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import noisyseg as ns
-from noisyseg.models import GlobalHead, PixelHead, SegmentationModel, SeparateModel, UNet
+from noisyseg.baselines import SeparateModel
+from noisyseg.models import GlobalHead, PixelHead, SegmentationModel, UNet
 
 
 def model(dims, head=PixelHead, classes=3):

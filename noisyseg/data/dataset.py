@@ -170,6 +170,11 @@ def load_dataset(name_or_path: str | Path) -> SegmentationDataset:
 
     Raises FileNotFoundError saying where it looked and how to make the data, ValueError
     naming every violation of the contract at once.
+
+    Examples:
+        >>> data = load_dataset("mnist")
+        >>> data.classes, data.space, data.split("train", limit=5).read_truth().shape
+        (('background', 'digit'), (28, 28), (5, 28, 28))
     """
     path = _find(name_or_path)
     folder = checks.open_folder(path)

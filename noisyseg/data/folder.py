@@ -26,15 +26,32 @@ def write_prepared(
 ) -> Path:
     """Write the prepared folder `path` and return it; an interrupted call leaves none.
 
-    `images` (N, channel, *space), `labels` (N, annotator, *space) with -1 = not labelled,
-    `truth` (N, *space): anything like an array; memory-mapped input is copied in pieces.
-    `split`: "train", "val" or "test" for each image; None splits 70/10/20 by case.
-    `case_ids` (a patient; default: each image its own) and `image_ids` name the images.
-    `meta` needs `classes` and `origin` ("real", "stand-in", "simulated"); it takes name,
-    channels, annotators, spacing_mm, licence, sources (name, checksum) and prep_version.
+    Anything like an array will do; memory-mapped input is copied in pieces.
+
+    Args:
+        path: the folder.
+        images: (N, channel, *space).
+        labels: (N, annotator, *space), -1 = not labelled; None where annotators are simulated.
+        truth: (N, *space), for evaluation only; None where there is none.
+        case_ids: the patient of each image; by default each image its own.
+        split: "train", "val" or "test" for each image; None splits 70/10/20 by case.
+        image_ids: names of the images; numbers by default.
+        overwrite: replace a folder that is there.
+        meta: needs `classes` and `origin` ("real", "stand-in", "simulated"); it takes name,
+            channels, annotators, spacing_mm, licence, sources (name, checksum), prep_version.
 
     Raises FileExistsError without `overwrite`, ValueError naming all that does not fit
     together; pixel values and classes are checked on loading.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from noisyseg import load_dataset
+        >>> images, labels = np.zeros((6, 1, 8, 8)), np.zeros((6, 2, 8, 8), int)
+        >>> names = {"classes": ["background", "cell"], "annotators": ["anna", "ben"]}
+        >>> with TemporaryDirectory() as folder:
+        ...     path = write_prepared(f"{folder}/mine", images, labels, origin="real", **names)
+        ...     load_dataset(path).annotators
+        ('anna', 'ben')
     """
     path = Path(path).expanduser().resolve()
     given = {"images": images, "labels": labels, "truth": truth}

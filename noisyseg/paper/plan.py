@@ -29,7 +29,20 @@ def table_configs(
     seeds: Iterable[int] | None = None,
     **overrides: Any,
 ) -> list[ExperimentConfig]:
-    """The configs of one table: labelling × seed × method, cheap rows and few labels last."""
+    """The configs of one table: labelling × seed × method, cheap rows and few labels last.
+
+    Args:
+        experiment: a data set of the paper.
+        profile: one of PROFILES.
+        methods: all of the tables' by default.
+        labellings: "dense", "one", "k2", …
+        seeds: by default as many as the profile has.
+        overrides: fields of all configs.
+
+    Examples:
+        >>> [cfg.method for cfg in table_configs("mnist", "smoke", ["mode", "trace"], ["one"])]
+        ['mode', 'trace']
+    """
     seeds = range(SEEDS[profile]) if seeds is None else seeds
     return [
         ExperimentConfig.preset(experiment, profile, method, seed, labelling=labelling, **overrides)

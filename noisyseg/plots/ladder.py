@@ -279,12 +279,14 @@ def plateau(points: pd.DataFrame) -> Figure:
     """
     panels = [p for p in (SHORT, *PLATEAU_PANELS.values()) if (points.panel == p).any()]
     panels = panels or [SHORT]
+    views = [view for view in PLATEAU_VIEWS if _varies(points, view[0])] or [PLATEAU_VIEWS[0]]
+    count = len(views) * len(LADDER_METRICS)
     figure, axes = plt.subplots(
-        4, len(panels), figsize=(2.5 * len(panels) + 0.6, 8.6), sharey="row", squeeze=False
-    )
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.89, bottom=0.06, hspace=0.48, wspace=0.08)
+        count, len(panels), figsize=(2.5 * len(panels) + 0.6, 2.1 * count + 0.7), sharey="row",
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
     for row, (view, (metric, (title, scale))) in enumerate(
-        (v, m) for v in PLATEAU_VIEWS for m in LADDER_METRICS.items()
+        (v, m) for v in views for m in LADDER_METRICS.items()
     ):
         ticks = sorted(points[view[0]].unique())
         for axis, name in zip(axes[row], panels, strict=True):
@@ -298,8 +300,13 @@ def plateau(points: pd.DataFrame) -> Figure:
     names = ["with the hinge", "without the hinge"]
     names += [f"over λ: {half} epochs fixed; over their share: λ = {weight}"
               for half, weight in (("half of the", 0.1), ("no", 0.7))]  # fmt: skip
-    figure.legend(colours + dashes, names, loc="upper center", ncols=2)
+    figure.legend(colours + dashes, names, loc="outside upper center", ncols=2)
     return figure
+
+
+def _varies(points: pd.DataFrame, column: str) -> bool:
+    """Whether one panel has several values of `column`, so that a line can be drawn over it."""
+    return bool((points.groupby("panel")[column].nunique() > 1).any())
 
 
 def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float]) -> None:

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from noisyseg.baselines import KL_WEIGHT, LATENT, SAMPLES, ProbUNet
 from noisyseg.models import UNet
-from noisyseg.prob_unet import KL_WEIGHT, LATENT, SAMPLES, ProbUNet
 
 
 def model(dims=2, classes=3, seed=0):

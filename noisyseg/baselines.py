@@ -1,11 +1,13 @@
-"""Probabilistic U-Net (Kohl et al. 2018, arXiv 1806.05034): a baseline of the paper's tables.
+"""Baselines of the paper's tables: what the method is compared with, and no part of it.
 
-A latent variable of the whole image decides which of the plausible segmentations is drawn;
-it models the annotators' spread and not who wrote what. Settings where the paper is silent
-are those of its authors' public code: 6 latent dimensions, 2 convolutions after the
+Known matrices (the oracle), one network an annotator, the loss as the authors released it, and
+the Probabilistic U-Net (Kohl et al. 2018, arXiv 1806.05034): a latent variable of the whole
+image decides which of the plausible segmentations is drawn. Settings of the last where the paper
+is silent are those of its authors' public code: 6 latent dimensions, 2 convolutions after the
 injection, KL weight 5 against a cross-entropy summed over pixels. Knows no optimiser.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +16,92 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from noisyseg.models import Dims, Prediction, UNet, block, conv
+from noisyseg.confusion import Confusion, GlobalConfusion, at_least_single
+from noisyseg.models import Dims, Prediction, SegmentationModel, UNet, block, conv
+
+
+class IgnorantConfusion(Confusion):
+    """Annotators who answer from the image alone: every column of A⁽ʳ⁾ is q⁽ʳ⁾.
+
+    What "one network an annotator" means in the language of confusion matrices; the trace
+    is 1 everywhere and p plays no part. `log_probs` is log q (batch, annotator, true, *space).
+    """
+
+    def __init__(self, log_probs: Float[Tensor, "batch annotator reported *space"]) -> None:
+        self.log_probs = at_least_single(log_probs)
+
+    def log_likelihood(self, log_probs: Tensor, labels: Tensor) -> Tensor:
+        """log q of what each annotator wrote."""
+        return self.log_probs.gather(2, labels.clamp_min(0)[:, :, None]).squeeze(2)
+
+    def dense(self) -> Tensor:
+        """Every column is q."""
+        columns = self.log_probs.exp()[:, :, :, None]
+        return columns.expand(*columns.shape[:3], columns.shape[2], *columns.shape[4:])
+
+    def apply(self, probs: Tensor) -> Tensor:
+        """q, whatever p is."""
+        return self.log_probs.exp()
+
+
+class KnownHead(nn.Module):
+    """Given matrices (annotator, reported, true) that training never changes: the oracle."""
+
+    log_table: Tensor
+
+    def __init__(self, matrices: Float[Tensor, "annotator reported true"]) -> None:
+        super().__init__()
+        self.register_buffer("log_table", matrices.clamp_min(1e-6).log().float())
+
+    def forward(self, features: Tensor) -> GlobalConfusion:
+        """Only the batch size and the space of `features` matter."""
+        return GlobalConfusion(self.log_table, features.shape[0], tuple(features.shape[2:]))
+
+
+class SeparateModel(nn.Module):
+    """One network an annotator; the truth is the mean of their outputs (paper section 4)."""
+
+    def __init__(self, members: list[SegmentationModel]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Float[Tensor, "batch channel *space"]) -> Prediction:
+        """(batch, channel, *space) -> log of the mean probability, and ignorant annotators."""
+        log_q = torch.stack([m(image).logits.log_softmax(1) for m in self.members], 1)
+        return Prediction(
+            log_q.logsumexp(1) - math.log(len(self.members)), IgnorantConfusion(log_q)
+        )
+
+
+def released_loss(
+    log_probs: Float[Tensor, "batch true *space"],
+    confusion: Confusion,
+    labels: Int[Tensor, "batch annotator *space"],
+    trace_weight: float,
+) -> Float[Tensor, ""]:
+    """The loss of the authors' public code: cross-entropy of A·p *as if it were logits*.
+
+    So a second softmax is taken of probabilities and a perfect fit still costs
+    log(1 + (L−1)/e) an annotator. Means over batch and pixels, summed over annotators;
+    labels that are missing, which that code cannot handle, are left out of the means.
+    """
+    noisy = confusion.apply(log_probs.exp())
+    trace = confusion.trace()
+    total = log_probs.new_zeros(())
+    for r in range(labels.shape[1]):
+        labelled = labels[:, r] >= 0
+        count = labelled.sum().clamp_min(1)
+        cost = F.cross_entropy(noisy[:, r], labels[:, r], ignore_index=-1, reduction="sum")
+        total = (
+            total + (cost + trace_weight * torch.where(labelled, trace[:, r], 0.0).sum()) / count
+        )
+    return total
+
 
 LATENT = 6
 KL_WEIGHT = 5.0
+
+
 SAMPLES = 16
 
 
