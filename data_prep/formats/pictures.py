@@ -30,7 +30,7 @@ ORIENTATION = 274  # the tag of TIFF and EXIF that says how a picture is turned
 UPRIGHT = 1
 TURNED = "turned as the orientation tag of the file says"
 FROM_ALPHA = "mask taken from the alpha channel, because the colour is the same everywhere"
-NEAR_WHOLE = 0.02  # an integer header's slope leaves 0.996 where 1 was meant
+NEAR_WHOLE = 0.02  # a slope in a header of whole numbers leaves 0.996 where 1 was meant
 ROUNDED = "mask values rounded to whole numbers, such as 0.996 to 1"
 Palette = Mapping[int, tuple[int, ...]]
 
@@ -126,14 +126,11 @@ def _one_channel(raw: _Raw, file: Path) -> tuple[ndarray, tuple[str, ...]]:
     pairs = np.unique(raw.array.reshape(-1, raw.array.shape[-1]), axis=0)
     if (colours == colours.reshape(-1, colours.shape[-1])[0]).all():
         return alpha, (FROM_ALPHA,)
-    # Both say something: no harm where transparent pixels are the darker ones, and the other
-    # way round it cannot be known which of the two is the mask.
-    grey = pairs[:, 0].astype(float)
-    agree = (
-        len(np.unique(pairs[:, 0])) == len(pairs)
-        and (np.diff(pairs[np.argsort(grey), -1].astype(float)) >= 0).all()
-    )
-    if is_grey and agree:
+    # Both say something: no harm where transparent pixels are the darker ones. The other way
+    # round it cannot be known which of the two is the mask.
+    opaque = pairs[np.argsort(pairs[:, 0]), -1]
+    one_each = len(np.unique(pairs[:, 0])) == len(pairs)
+    if is_grey and one_each and (opaque[1:] >= opaque[:-1]).all():
         return colours[..., 0], ()
     raise Unusable(
         f"{file}: its colours and its alpha channel both vary and say different things; save the "

@@ -26,6 +26,7 @@ from data_prep.formats import size
 TOLERANCE_MM = 1e-3  # or a hundredth of a voxel, where voxels are below a tenth of a mm
 SMALLEST_MM = 1e-6  # a nanometre: what is smaller is no voxel
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: metre, micron; 2 is mm, as is what is unknown
+NEAR_WHOLE = 0.02  # a slope leaves 0.996 where 1 was meant
 TRAILING = 1 << 20  # bytes that may follow the last voxel
 Affine = Float[ndarray, "4 4"]
 DAMAGED = (nib.filebasedimages.ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
@@ -137,7 +138,7 @@ def _no_volume(file: Path, shape: tuple[int, ...]) -> str:
         return text + "add an axis of length 1 and save it again, or save it as PNG or TIFF"
     folders = ", ".join(f"images_{n + 1}/" for n in range(min(2, shape[3]))) + ", ..."
     return text + (
-        f"its {shape[3]} volumes are channels or times; save them as files of their own, in {folders}"
+        f"its {shape[3]} volumes are channels or times; save each as a file of its own, in {folders}"
     )
 
 
@@ -153,6 +154,9 @@ def _check_affine(affine: Affine, file: Path) -> None:
 def read_mask(file: Path, allowed: Iterable[int]) -> Volume:
     """A label map; `Unusable` for values that are not whole or not in `allowed`."""
     volume = read_volume(file)
+    whole = np.rint(volume.array)
+    if volume.is_scaled and abs(whole - volume.array).max() < NEAR_WHOLE:
+        volume = volume._replace(array=whole)
     values = np.unique(volume.array)
     if wrong := sorted(set(values.tolist()) - {float(v) for v in allowed}):
         raise Unusable(
