@@ -82,6 +82,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.jobs < 1:
         parser.error(f"--jobs is {args.jobs}; give at least 1")
     args.out = args.out or runs_root() / "notebooks" / args.profile
+    for folder in (args.out, *args.out.absolute().parents):
+        if folder.exists() and not folder.is_dir():
+            parser.error(f"--out {args.out}: {folder} is a file; give a folder")
     return args
 
 

@@ -255,7 +255,7 @@ def _ask(found: Survey, where: Mapping[int, Path], n: int) -> None:
     if n <= 2 or (n <= MANY and max(where) <= MANY):
         return
     largest = max(where)
-    who = next(who for who, seen in found.values.items() if largest in seen)
+    file = max(found.together.items(), key=lambda held: (largest in held[0], len(held[0])))[1]
     ignored = largest == WHITE and not any(MANY < v < WHITE for v in where)
     what = (
         f"{WHITE} may mean foreground or 'ignore'"
@@ -263,7 +263,7 @@ def _ask(found: Survey, where: Mapping[int, Path], n: int) -> None:
         else "is it a grey picture, or the grey edge that a JPEG or resizing leaves?"
     )
     raise ValueError(
-        f"{n} values occur in the masks, such as {few(where.items())}, {largest} by {who}: {what}. "
+        f"{n} values occur in the masks, such as {few(where)}, and {largest} in {file}: {what}. "
         "Give --values or --classes if all are classes, --ignore for values that mean not "
         "labelled; or save the masks with one value a class"
     )

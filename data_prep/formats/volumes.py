@@ -138,7 +138,7 @@ def _no_volume(file: Path, shape: tuple[int, ...]) -> str:
         return text + "add an axis of length 1 and save it again, or save it as PNG or TIFF"
     folders = ", ".join(f"images_{n + 1}/" for n in range(min(2, shape[3]))) + ", ..."
     return text + (
-        f"its {shape[3]} volumes are channels or times; save each as a file of its own, in {folders}"
+        f"its {shape[3]} volumes are channels or times; save each as one file, in {folders}"
     )
 
 
