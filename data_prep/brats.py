@@ -26,7 +26,7 @@ from data_prep.cases import (
     sources,
     walk,
 )
-from data_prep.formats import volumes
+from data_prep.formats import size, volumes
 from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -36,6 +36,16 @@ SCAN = re.compile(
     r"(?P<name>BraTS.*?)[_-](?P<what>flair|t1ce|t1|t2|t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?",
     re.IGNORECASE,
 )
+# Since 2023 the challenge stands in the name. The numbers of a mask mean these classes in the
+# challenges on glioma of adults alone; see OTHERS for what they mean elsewhere.
+CHALLENGE = re.compile(r"BraTS-([A-Za-z]+)[-_]", re.IGNORECASE)
+GLIOMA = ("gli", "ssa")
+OTHERS = {
+    "ped": "children's tumours, where 1 is enhancing, 2 not enhancing, 3 cystic and 4 oedema",
+    "men": "meningioma",
+    "met": "metastases",
+    "goat": "tumours of several kinds",
+}
 YEAR = re.compile(r"BraTS\d*[-_]", re.IGNORECASE)  # Brats18_ to BraTS2021_, BraTS- since 2023
 # One mask of the 2020 copy that is passed around carries the name of another project.
 MISNAMED = re.compile(r"W39_1998\.09\.19_Segm\.nii(\.gz)?")
@@ -76,6 +86,7 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
             f"{folder} holds no case such as BraTS20_Training_001_flair.nii.gz: give the folder "
             "of the training data"
         )
+    _refuse_other_tumours(found, Path(folder))
     _refuse_two_years(found, Path(folder))
     names = [*options.modalities, "seg"]
     return [
@@ -99,6 +110,19 @@ def _scans(folder: Path) -> Iterator[tuple[Path, str, str]]:
                 yield where / file, match["name"], SINCE_2023.get(what, what)
             elif MISNAMED.fullmatch(file):
                 yield where / file, where.name, "seg"
+
+
+def _refuse_other_tumours(names: Iterable[str], folder: Path) -> None:
+    for name in sorted(names):
+        match = CHALLENGE.match(name)
+        if match is None or match[1].lower() in GLIOMA:
+            continue
+        what = OTHERS.get(match[1].lower(), "another challenge")
+        raise ValueError(
+            f"{folder} holds {name}, of BraTS-{match[1].upper()} ({what}); the classes here are "
+            f"those of glioma ({', '.join(CLASSES[1:])}): give a folder of BraTS-GLI or earlier "
+            "years, or prepare this one with data_prep.folders and its own --classes"
+        )
 
 
 def _refuse_two_years(names: Iterable[str], folder: Path) -> None:
@@ -212,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="real",
         help="stand-in: of data_prep.standins",
     )
+    add("--max-gb", type=float, help=f"of a volume in memory (default: {size.VOLUME_GB:g})")
     add("--strict", action="store_true", help="stop at the first unusable case")
     add("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
@@ -224,7 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.every,
     )
     try:
-        print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
+        with size.allowing(args.max_gb):
+            print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -10,6 +10,7 @@ repeat it. Knows no file format.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,8 +67,47 @@ class Report(NamedTuple):
         lines = [f"{self.path}: {images} images"]
         if self.skipped:
             lines.append(f"{len(self.skipped)} cases left out:")
-            lines += [f"- {name}: {why}" for name, why in self.skipped.items()]
+            lines += [f"- {line}" for line in alike(self.skipped)]
         return "\n".join(lines)
+
+
+def alike(skipped: Mapping[str, str]) -> list[str]:
+    """A line for each kind of reason: the first case in full, the others of its kind by name.
+
+    Reasons are of one kind where they differ in names of files and in numbers alone.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name, why in skipped.items():
+        bare = re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "0", re.sub(r"\S*/\S*", "FILE", why))
+        kinds.setdefault(bare, []).append(name)
+    lines = []
+    for first, *others in kinds.values():
+        more = f" (and {len(others)} more alike: {_listed(others)})" if others else ""
+        lines.append(f"{first}: {skipped[first]}{more}")
+    return lines
+
+
+def _listed(names: Sequence[str], shown: int = 20) -> str:
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """A file name for each of `names`, in their order: all different, on any disk.
+
+    Letters, digits, ".", "-" and "_" stay. Names that become equal, capitals aside, are numbered;
+    a name that is a file name already keeps it.
+    """
+    plain = [re.sub(r"[^\w.-]+", "_", name)[:60] or "_" for name in names]
+    chosen: dict[int, str] = {}
+    taken: set[str] = set()
+    for n in sorted(range(len(names)), key=lambda n: plain[n] != names[n]):
+        number, unique = 1, plain[n]
+        while unique.casefold() in taken:
+            number += 1
+            unique = f"{plain[n]}-{number}"
+        taken.add(unique.casefold())
+        chosen[n] = unique
+    return [chosen[n] for n in range(len(names))]
 
 
 def prepare_cases(
@@ -98,8 +138,8 @@ def prepare_cases(
     cache.mkdir(parents=True, exist_ok=True)
     parts, skipped = _read_all(cases, read, settings, cache, strict)
     if not parts:
-        why = "; ".join(f"{name}: {reason}" for name, reason in [*skipped.items()][:3])
-        raise ValueError(f"no usable case among {len(cases)} ({why or 'none found'})")
+        why = "; ".join(alike(skipped)) or "none found"
+        raise ValueError(f"no usable case among {len(cases)} ({why})")
     ids, patients = [], []
     for case, part in parts:
         with np.load(part) as stored:

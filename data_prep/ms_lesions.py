@@ -26,7 +26,7 @@ from data_prep.cases import (
     sources,
     walk,
 )
-from data_prep.formats import volumes
+from data_prep.formats import size, volumes
 from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "mprage", "pd", "t2")
@@ -182,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="real",
         help="stand-in: of data_prep.standins",
     )
+    add("--max-gb", type=float, help=f"of a volume in memory (default: {size.VOLUME_GB:g})")
     add("--strict", action="store_true", help="stop at the first unusable scan")
     add("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
@@ -190,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.spacing, tuple(args.crop), args.min_pixels, args.every,
     )  # fmt: skip
     try:
-        print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
+        with size.allowing(args.max_gb):
+            print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -8,7 +8,6 @@ and everything is brought back to the grid, orientation and affine of the first 
 """
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from numpy import ndarray
 from data_prep import cases
 from data_prep.cases import Input
 from data_prep.folders.slicing import normalised
-from data_prep.formats import volumes
+from data_prep.formats import size, volumes
 from data_prep.formats.pictures import to_space
 from noisyseg.build import build_model
 from noisyseg.predict import VolumePrediction, predict_volume
@@ -34,10 +33,18 @@ NO_VOLUMES = {
 
 
 def load_run(folder: Path) -> Run:
-    """The finished run in `folder`; FileNotFoundError for anything else."""
-    folder = Path(folder)
+    """The finished run in `folder`, or the only one inside of it, as in a report's folder.
+
+    FileNotFoundError for no finished run, ValueError for several.
+    """
+    folder = Path(folder).expanduser()
     if not is_done(folder):
-        raise FileNotFoundError(f"{folder} is no finished run: give runs/<experiment>/<run>")
+        inside = sorted(file.parent for file in folder.glob("**/DONE"))
+        if not inside:
+            raise FileNotFoundError(f"{folder} is no finished run: give runs/<experiment>/<run>")
+        if len(inside) > 1:
+            raise ValueError(f"{folder} holds {len(inside)} runs: give one, such as {inside[0]}")
+        (folder,) = inside
     if found := damage(folder):
         raise ValueError(f"{folder} is damaged: {found}; train it again with noisyseg.run(config)")
     return Run(read_config(folder), folder, build_model)
@@ -131,9 +138,9 @@ def _write(
     entropy = VolumePrediction(probs / probs.sum(0), None).uncertainty
     arrays = {"truth": probs.argmax(0).astype(np.uint8), "uncertainty": entropy}
     if found.noisy_probs is not None:
-        for name, noisy in zip(shape["annotators"], found.noisy_probs, strict=True):
-            label = _back(noisy, on).argmax(0).astype(np.uint8)
-            arrays["annotator_" + re.sub(r"[^\w.-]+", "_", name)] = label
+        names = cases.file_names(shape["annotators"])
+        for name, noisy in zip(names, found.noisy_probs, strict=True):
+            arrays[f"annotator_{name}"] = _back(noisy, on).argmax(0).astype(np.uint8)
     return {
         name: volumes.write_nifti(Path(out) / f"{name}.nii.gz", array, affine)
         for name, array in arrays.items()
@@ -153,15 +160,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "python -m data_prep.predict", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--run", type=Path, required=True, help="a finished run: runs/<experiment>/<run>")
+    add(
+        "--run",
+        type=Path,
+        required=True,
+        help="a finished run: runs/<experiment>/<run>, or a report",
+    )
     add("--images", type=Path, nargs="+", required=True, help="one NIfTI file a channel")
     add("--out", type=Path, required=True, help="folder to write to")
     add("--spacing", type=float, help="mm (default: that of the training data)")
+    add("--max-gb", type=float, help=f"of a volume in memory (default: {size.VOLUME_GB:g})")
     add("--patch", type=int, nargs=3, help="voxels of a patch, for 3-D models (needs monai)")
     args = parser.parse_args(arguments)
     try:
         patch = None if args.patch is None else tuple(args.patch)
-        written = predict_files(load_run(args.run), args.images, args.out, args.spacing, patch)
+        with size.allowing(args.max_gb):
+            written = predict_files(load_run(args.run), args.images, args.out, args.spacing, patch)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     print("\n".join(map(str, written.values())))

@@ -7,9 +7,12 @@ Precedence: field defaults < PAPER[dataset] < PROFILES[profile] < SIZES[profile]
 
 import hashlib
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from difflib import get_close_matches
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 from noisyseg.methods import METHODS
@@ -124,6 +127,8 @@ class ExperimentConfig:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, _typed(entry, getattr(self, entry.name)))
         _folder_name("experiment", self.experiment)
         _one_of("method", self.method, METHODS)
         _one_of("profile", self.profile, PROFILES)
@@ -136,6 +141,8 @@ class ExperimentConfig:
         _one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         for name in ("epochs", "batch_size", "width", "depth", "rank"):
             _at_least(name, getattr(self, name), 1)
+        for name in ("seed", "annotator_seed"):
+            _at_least(name, getattr(self, name), 0)
         for name in ("n_train", "n_val", "n_test"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
@@ -146,7 +153,6 @@ class ExperimentConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a share from 0 to 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a positive number")
-        object.__setattr__(self, "annotators", tuple(self.annotators))
 
     @classmethod
     def preset(
@@ -213,6 +219,39 @@ class ExperimentConfig:
         values = self.identity() | {"fingerprint": fingerprint, "version": RECIPE_VERSION}
         values.pop("dataset", None)  # the fingerprint says which data, wherever they lie
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _typed(entry: Field[Any], value: Any) -> Any:
+    """`value` as the field's type: numbers of NumPy become Python's, lists of names tuples.
+
+    ValueError for another type: 1.5 epochs or the text "2" would fail far from here, or not at
+    all. A finite number is a float, and a bool is no number.
+    """
+    kind = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
+    is_bool = isinstance(value, bool)
+    if value is None and "None" in kind:
+        return None
+    if kind.startswith("int") and isinstance(value, Integral) and not is_bool:
+        return int(value)
+    if kind == "float" and isinstance(value, Real) and not is_bool and math.isfinite(value):
+        return value if isinstance(value, int | float) else float(value)
+    if kind == "bool" and is_bool:
+        return value
+    if kind == "str" and isinstance(value, str | PathLike):
+        return str(value)
+    if kind.startswith("tuple") and isinstance(value, list | tuple):
+        if all(isinstance(name, str) for name in value):
+            return tuple(value)
+    raise ValueError(f"{entry.name} is {value!r}: give {_WANTED[kind.split()[0].split('[')[0]]}")
+
+
+_WANTED = {
+    "int": "a whole number, without quotes",
+    "float": "a finite number, without quotes",
+    "bool": "True or False",
+    "str": "a text",
+    "tuple": "a list of texts",
+}
 
 
 def settings_of(method: str, dataset: str) -> dict[str, Any]:

@@ -186,8 +186,10 @@ def fit(
 def _schedule(optimiser: Any, cfg: ExperimentConfig, steps: int) -> Any:
     if cfg.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    # Torch divides by the length of the rise less one step, which is 0 for five steps.
+    rise = 0.2 if 0.2 * steps != 1 else 0.4
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, cfg.learning_rate, total_steps=steps, pct_start=0.2
+        optimiser, cfg.learning_rate, total_steps=steps, pct_start=rise
     )
 
 

@@ -84,6 +84,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.jobs < 1:
         parser.error(f"--jobs is {args.jobs}; give at least 1")
     args.out = args.out or runs_root() / "notebooks" / (args.profile or "pages")
+    for folder in (args.out, *args.out.absolute().parents):
+        if folder.exists() and not folder.is_dir():
+            parser.error(f"--out {args.out}: {folder} is a file; give a folder")
     return args
 
 
@@ -270,7 +273,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # One thread a kernel: two kernels with two threads each are slower than one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if args.fresh or args.profile not in (None, "smoke"):  # long: spread a notebook's runs over processes (ns.sweep)
+    if args.fresh or args.profile not in (
+        None,
+        "smoke",
+    ):  # long: spread a notebook's runs over processes (ns.sweep)
         os.environ.setdefault("NOISYSEG_WORKERS", str(args.jobs))
     os.environ.pop("MPLBACKEND", None)  # with Agg, kernels would leave every picture out
     size = args.profile or "as published"

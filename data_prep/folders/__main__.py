@@ -15,6 +15,7 @@ from data_prep.folders.matching import few
 from data_prep.folders.plans import Plan, plan_folders, plan_tree
 from data_prep.folders.prepare import prepare
 from data_prep.folders.slicing import NORMALISE, SLICES, agreement
+from data_prep.formats import size
 from noisyseg.data.checks import ORIGINS
 from noisyseg.data.dataset import load_dataset
 
@@ -40,7 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
     args = _parser().parse_args(arguments)
     try:
-        result = prepare(args.out, _matched(args), **_options(args))
+        with size.allowing(args.max_gb):
+            result = prepare(args.out, _matched(args), **_options(args))
         print(result.report, *result.notes, agreement(load_dataset(result.report.path)), sep="\n")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
@@ -60,7 +62,7 @@ def _matched(args: argparse.Namespace) -> Plan | Path:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    names = "cases classes values normalise strict force origin licence".split()
+    names = "cases classes values ignore normalise strict force origin licence".split()
     options = {name: getattr(args, name) for name in names}
     options["slices"] = "none" if args.dims == 3 else args.slices
     options["size"] = "largest" if args.size == ["largest"] else _numbers(args.size)
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tree", type=Path, help="the authors' {train,validate,test}/{Image,Over,...}/*.tif")
     add("--classes", nargs="+", metavar="NAME", help="class names, background first")
     add("--values", nargs="+", type=int, metavar="N", help="their values in the mask files")
+    add("--ignore", nargs="+", type=int, default=(), metavar="N", help="values: not labelled")
     add("--cases", help="who is on the image: a pattern with a group such as '(.+)_', or a\n"
         "table.csv with columns image_id,case_id[,split]")  # fmt: skip
     add("--spacing", default="keep", help="millimetres along every axis, or keep")
@@ -112,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--slices", choices=SLICES, default="all", help="of volumes; none keeps them whole")
     add("--dims", type=int, choices=(2, 3), default=2, help="3 is --slices none")
     add("--out", type=Path, required=True, help="the prepared folder")
+    add("--max-gb", type=float, help="a file that announces more is left out\n"
+        f"(default: {size.PICTURE_GB:g} for pictures, {size.VOLUME_GB:g} for volumes)")  # fmt: skip
     add("--name", help="its name (default: that of the folder)")
     add("--licence", help="what may be done with the data")
     add("--origin", choices=ORIGINS, default="real")

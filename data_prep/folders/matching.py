@@ -5,6 +5,7 @@ lists the files and near names. Opens no file and knows no format beyond suffixe
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,11 +20,16 @@ SLICE = re.compile(r"(?:z|s|slice)?(\d+)", re.IGNORECASE)
 _SHOWN = 5
 
 
+def composed(name: str) -> str:
+    """`name` as one computer writes it: elsewhere ü is u and two dots, which looks the same."""
+    return unicodedata.normalize("NFC", name)
+
+
 def stem_of(file: Path) -> str:
     """The name of `file` without its known suffix: case7.nii.gz gives case7."""
     low = file.name.lower()
     suffix = next((s for s in SUFFIXES if low.endswith(s)), "")
-    return file.name[: len(file.name) - len(suffix)]
+    return composed(file.name[: len(file.name) - len(suffix)])
 
 
 def few(texts: Iterable[object]) -> str:
@@ -77,7 +83,7 @@ def without(stem: str, words: Sequence[str], inside: bool = False) -> str:
 
     `inside`: also between two underscores, case_over_7 gives case_7. Capitals do not count.
     """
-    for word in map(re.escape, words):
+    for word in map(re.escape, map(composed, words)):
         patterns = [rf"^(.+)[-_. ]{word}$", rf"^{word}[-_. ](.+)$"]
         for pattern in [*patterns, rf"^(.+)_{word}(_.+)$"] if inside else patterns:
             if hit := re.match(pattern, stem, re.IGNORECASE):
@@ -189,7 +195,7 @@ def group_cases(
 
 def _by_pattern(pattern: str, names: Sequence[str]) -> dict[str, str]:
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(composed(pattern))
     except re.error as error:
         raise ValueError(f"--cases {pattern!r} is no regular expression ({error})") from error
     if compiled.groups < 1:
@@ -209,6 +215,7 @@ def _read_table(file: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[
         raise ValueError(f"{file} is no table ({error}); write image_id,case_id[,split]") from error
     if absent := {"image_id", "case_id"} - set(table):
         raise ValueError(f"{file}: no column {few(sorted(absent))}; name it in the first line")
+    table.image_id = table.image_id.map(composed)
     _check_rows(file, table, names)
     patients = dict(zip(table.image_id, table.case_id, strict=True))
     if "split" not in table:

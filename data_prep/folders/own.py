@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tifffile
 from jaxtyping import Float
 from matplotlib.colors import to_rgb
@@ -18,8 +19,9 @@ from numpy import ndarray
 from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
-from data_prep.cases import Unusable
+from data_prep.cases import Unusable, file_names
 from data_prep.folders import prepare
+from data_prep.folders.matching import composed
 from data_prep.folders.plans import Plan, plan_folders
 from data_prep.folders.slicing import normalised
 from data_prep.folders.survey import Entry
@@ -32,26 +34,45 @@ LAYOUT = (
     "expected images/ (or images_t1/, images_t2/ for channels) and beside it one folder of masks "
     "for each annotator, with the same file names"
 )
+# What people call the folder of a reference; it is no annotator.
+TRUTHS = ("truth", "gt", "ground_truth", "groundtruth", "ground-truth", "ground truth",
+          "reference", "gold", "gold_standard")  # fmt: skip
+NAMES = "annotators.csv"  # whose prediction is in which file, where a name is no file name
 NOTE = "Software"  # the keyword of a PNG's text
 WRITTEN = (".nii.gz", ".tif", ".png")  # suffixes of predictions
 
 
 def plan_of(source: Path) -> Plan:
     """Which file of `source` is what; ValueError naming the layout that was expected."""
+    images, annotators, truth = _roles(source)
+    try:
+        plan = plan_folders(images, annotators, truth)
+        if truth is None:
+            return plan
+        note = f"{truth.name}: taken for the truth, not for an annotator"
+        lacking = sum(entry.truth is None for entry in plan.entries)
+        if not lacking:
+            return plan._replace(remarks=(note,))
+        # A reference is for the last table only; it must not decide what is learned from.
+        note = f"{truth}: lacks {lacking} of {len(plan.entries)} images, so no reference is used"
+        return plan_folders(images, annotators)._replace(remarks=(note,))
+    except ValueError as error:
+        raise ValueError(f"{error}; {LAYOUT}") from error
+
+
+def _roles(source: Path) -> tuple[list[Path], dict[str, Path], Path | None]:
+    """The folders of images, of masks by annotator, and of the reference if there is one."""
     found = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
     images = [p for p in found if re.fullmatch(r"images(_.+)?", p.name)]
-    truth = next((p for p in found if p.name == "truth"), None)
-    annotators = {p.name: p for p in found if p not in (*images, truth)}
+    truths = [p for p in found if p.name.lower() in TRUTHS]
+    if len(truths) > 1:
+        named = " and ".join(p.name for p in truths)
+        raise ValueError(f"{source}: {named} both name the reference; keep one; {LAYOUT}")
+    annotators = {composed(p.name): p for p in found if p not in (*images, *truths)}
     if not images or not annotators:
         there = ", ".join(p.name for p in found) or "no folder"
         raise ValueError(f"{source} holds {there}; {LAYOUT}")
-    plan = plan_folders(images, annotators, truth)
-    lacking = sum(entry.truth is None for entry in plan.entries)
-    if truth is None or not lacking:
-        return plan
-    # A reference is for the last table only; it must not decide which images are learned from.
-    note = f"{truth}: lacks {lacking} of {len(plan.entries)} images, so no reference is used"
-    return plan_folders(images, annotators)._replace(remarks=(note,))
+    return images, annotators, next(iter(truths), None)
 
 
 def prepare_own(source: Path, out: Path, origin: str = "real") -> list[str]:
@@ -73,6 +94,7 @@ def predict_own(run: Run, source: Path, out: Path, colours: Sequence[str] = ()) 
     note = f"noisyseg run {run.config.digest(run.provenance['fingerprint'])}"
     entries, written = plan_of(source).entries, 0
     _make_way(entries, out, note)
+    _name_files(names, out)
     for entry in tqdm(entries, desc="predictions", disable=None, leave=False):
         # The last file of an image is written last, so it tells whether all are there.
         first, folder = _first(entry), out / entry.name
@@ -90,6 +112,16 @@ def predict_own(run: Run, source: Path, out: Path, colours: Sequence[str] = ()) 
             _write(folder / name, array, first, note, colours)
         written += 1
     return written
+
+
+def _name_files(names: Sequence[str], out: Path) -> None:
+    """A table of annotators and the names of their files, where these differ."""
+    files = file_names(names)
+    if files == list(names):
+        return
+    table = pd.DataFrame({"annotator": names, "file": [f"annotator_{name}" for name in files]})
+    with replacing(out / NAMES) as part:
+        table.to_csv(part, index=False)
 
 
 def _first(entry: Entry) -> Path:
@@ -157,8 +189,8 @@ def _volume(file: Path) -> bool:
 def _arrays(found: VolumePrediction, names: list[str]) -> Iterator[tuple[str, ndarray]]:
     yield "truth", found.probs.argmax(0).astype(np.uint8)
     if found.noisy_probs is not None:
-        for name, noisy in zip(names, found.noisy_probs, strict=True):
-            yield "annotator_" + re.sub(r"[^\w.-]+", "_", name), noisy.argmax(0).astype(np.uint8)
+        for name, noisy in zip(file_names(names), found.noisy_probs, strict=True):
+            yield f"annotator_{name}", noisy.argmax(0).astype(np.uint8)
     yield "uncertainty", found.uncertainty
 
 

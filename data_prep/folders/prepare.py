@@ -39,6 +39,7 @@ def prepare(
     cases: str | Path | None = None,
     classes: Sequence[str] | None = None,
     values: Sequence[int] | None = None,
+    ignore: Sequence[int] = (),
     size: Sequence[int] | str | None = None,
     spacing_mm: float | None = None,
     normalise: str = "zscore",
@@ -66,7 +67,9 @@ def prepare(
         file = matched
     listed = read_manifest(file)
     found = survey(listed.entries, spacing_mm, listed.tree)
-    table, names = class_table(found, values, classes) if found.shapes else ({}, ["none", "read"])
+    table, names = {}, ["none", "read"]
+    if found.shapes:
+        table, names = class_table(found, values, classes, ignore)
     space = common_size(found, size, slices)
     recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
                     spacing_mm, listed.tree)  # fmt: skip
@@ -161,7 +164,9 @@ def _folder_of(listed: Manifest, who: str) -> Path:
 
 
 def _notes(found: Survey, recipe: Recipe, names: Sequence[str]) -> list[str]:
-    meaning = ", ".join(f"{v} = {names[n]}" for v, n in recipe.classes.items())
+    meaning = ", ".join(
+        f"{v} = {names[n] if n >= 0 else 'not labelled'}" for v, n in recipe.classes.items()
+    )
     notes = [f"mask values: {meaning}", f"size: {' x '.join(map(str, recipe.size))}"]
     if (spacing := common_spacing(found, recipe.size)) is not None:
         notes.append(f"spacing: {' x '.join(f'{mm:g}' for mm in spacing)} mm")

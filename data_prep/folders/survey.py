@@ -20,9 +20,12 @@ from data_prep.formats import pictures
 
 TRUTH = "the truth"
 GREY = "grey truth"
-MANY = 20  # more classes than this are asked about
+MANY = 20  # more classes than this are asked about, and so is a larger number for one of them
+WHITE = 255  # what a mask editor writes for foreground, and what many data sets write for "ignore"
 GREY_TRUTH = 10  # the authors' loader: grey truth above this is foreground
 NOT_LABELLED = -1  # in a mask as in a prepared folder
+SLACK = 0.02  # of a voxel: corners this close are one grid, which rounding in headers moves
+NEARLY = "grids up to 2 % of a voxel apart, taken as one"
 PARTLY = "-1 in a mask, which means not labelled unless --values names it"
 
 
@@ -53,13 +56,20 @@ class Loaded(NamedTuple):
     masks: dict[str, Int[ndarray, "*space"]]
     spacing: tuple[float, ...] | None
     remarks: tuple[str, ...]
+    palettes: dict[str, pictures.Palette]
 
 
 @dataclass
 class Survey:
-    """What reading everything showed: values by who and where first, shapes by image."""
+    """What reading everything showed: values by who and where first, shapes by image.
+
+    `together`: the sets of values that single files hold, and a file of each. `colours`: what
+    the numbers of palettes stand for.
+    """
 
     values: dict[str, dict[int, Path]] = field(default_factory=dict)
+    together: dict[frozenset[int], Path] = field(default_factory=dict)
+    colours: dict[int, tuple[tuple[int, ...], Path]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     spacings: dict[str, tuple[float, ...] | None] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
@@ -81,18 +91,20 @@ def load(entry: Entry, spacing_mm: float | None = None, tree: str = "") -> Loade
     scans = [_flat(pictures.read_image(file), tree) for file in files]
     given = dict(entry.masks) | ({} if entry.truth is None else {TRUTH: entry.truth})
     masks = {who: pictures.read_labels(file) for who, file in given.items()}
-    for file, scan in zip(files[1:], scans[1:], strict=True):
-        _check_grid(files[0], scans[0], file, scan, scan.array.shape[1:])
-    for who, mask in masks.items():
-        _check_grid(files[0], scans[0], given[who], mask, mask.array.shape)
+    apart = [_check_grid(files[0], scans[0], file, scan, scan.array.shape[1:])
+             for file, scan in zip(files[1:], scans[1:], strict=True)]  # fmt: skip
+    apart += [_check_grid(files[0], scans[0], given[w], m, m.array.shape) for w, m in masks.items()]
     if tree == GREY and TRUTH in masks:
         masks[TRUTH] = masks[TRUTH]._replace(array=_black_or_white(masks[TRUTH].array))
     if spacing_mm is not None:
         scans = [pictures.resampled(s, spacing_mm, f) for s, f in zip(scans, files, strict=True)]
         masks = {w: pictures.resampled(m, spacing_mm, given[w]) for w, m in masks.items()}
     image = np.concatenate([scan.array for scan in scans])
-    remarks = tuple(r for scan in scans for r in scan.remarks)
-    return Loaded(image, {w: m.array for w, m in masks.items()}, scans[0].spacing, remarks)
+    said = [r for scan in (*scans, *masks.values()) for r in scan.remarks]
+    remarks = tuple(dict.fromkeys([*said, *([NEARLY] if any(apart) else [])]))
+    arrays = {w: m.array for w, m in masks.items()}
+    palettes = {w: m.palette for w, m in masks.items() if m.palette}
+    return Loaded(image, arrays, scans[0].spacing, remarks, palettes)
 
 
 def _flat(scan: pictures.Scan, tree: str) -> pictures.Scan:
@@ -142,7 +154,8 @@ def _is_binary(values: Iterable[int]) -> bool:
 
 def _check_grid(
     first: Path, scan: pictures.Scan, file: Path, other: pictures.Scan, shape: tuple[int, ...]
-) -> None:
+) -> float:
+    """The gap between two grids in mm where it is worth a remark, else 0."""
     space = scan.array.shape[1:]
     if space != shape:
         raise Unusable(
@@ -153,12 +166,16 @@ def _check_grid(
             f"{file}: one of it and {first} is a NIfTI volume and one is not, so their axes "
             "cannot be compared; convert it"
         )
-    if scan.volume is not None:
-        pictures.check_grid({str(first): scan.volume, str(file): other.volume})
+    if scan.volume is None:
+        return 0.0
+    return pictures.check_grid({str(first): scan.volume, str(file): other.volume}, SLACK)
 
 
 def survey(entries: Sequence[Entry], spacing_mm: float | None = None, tree: str = "") -> Survey:
-    """Read all entries, one in memory at a time; those that are unusable are left out here."""
+    """Read all entries, one in memory at a time; those that are unusable are left out here.
+
+    ValueError where one number has two colours, in the palettes of two masks.
+    """
     found = Survey()
     for entry in tqdm(entries, desc="survey", disable=None, leave=False):
         try:
@@ -173,34 +190,51 @@ def survey(entries: Sequence[Entry], spacing_mm: float | None = None, tree: str 
         for who, mask in loaded.masks.items():
             file = entry.truth if who == TRUTH else entry.masks[who]
             seen = found.values.setdefault(who, {})
-            seen |= {v: file for v in np.unique(mask).tolist() if v not in seen}
+            here = np.unique(mask).tolist()
+            seen |= {v: file for v in here if v not in seen}
+            found.together.setdefault(frozenset(here), file)
+            _note_colours(found, loaded.palettes.get(who, {}), file)
     return found
 
 
-def class_table(
-    found: Survey, values: Sequence[int] | None, classes: Sequence[str] | None
-) -> tuple[dict[int, int], list[str]]:
-    """Value in a file -> class, and the names of the classes.
+def _note_colours(found: Survey, palette: pictures.Palette, file: Path) -> None:
+    for number, colour in palette.items():
+        before, other = found.colours.setdefault(number, (colour, file))
+        if before != colour:
+            raise ValueError(
+                f"{file}: its palette shows number {number} as {list(colour)}, that of {other} as "
+                f"{list(before)}, so the numbers are not the same classes; save class numbers in "
+                "one channel, or all masks with one palette"
+            )
 
-    Without `values` the sorted ones that occur; where every annotator wrote either 0 and 1 or
+
+def class_table(
+    found: Survey,
+    values: Sequence[int] | None,
+    classes: Sequence[str] | None,
+    ignore: Sequence[int] = (),
+) -> tuple[dict[int, int], list[str]]:
+    """Value in a file -> class, and the names of the classes; `ignore` -> -1, not labelled.
+
+    Without `values` the sorted ones that occur; where every file holds either 0 and 1 or
     0 and 255, both mean the same. -1 is no class but "not labelled", unless `values` name it.
-    ValueError where values and names do not fit, and for another value below 0.
+    ValueError where values and names do not fit, for another value below 0, and for values that
+    need not be class numbers.
     """
-    where = _labels_where(found, values)
+    where = {v: f for v, f in _labels_where(found, values).items() if v not in ignore}
     if values is not None:
         if len(set(values)) != len(values) or len(values) < 2:
             raise ValueError(f"--values {few(values)}: give two or more different values")
+        if both := sorted(set(values) & set(ignore)):
+            raise ValueError(f"{few(both)} is in --values and in --ignore; leave it in one")
         table = {int(v): n for n, v in enumerate(values)}
-    elif where and all(map(_is_binary, found.values.values())):
+    elif where and all(_is_binary(set(held) - set(ignore)) for held in found.together):
         table = {v: int(v > 0) for v in sorted(where)}
     else:
         table = {v: n for n, v in enumerate(sorted(where))}
     n = max(table.values(), default=0) + 1
-    if values is None and classes is None and n > MANY:
-        raise ValueError(
-            f"{n} values occur in the masks, such as {few(where.items())}: is it a grey picture or "
-            "a JPEG's trace? Give --classes or --values if they are classes"
-        )
+    if values is None and (classes is None or len(classes) != n):
+        _ask(found, where, n)
     if n < 2:
         raise ValueError(f"only the value {few(where)} occurs in all masks; give --values")
     names = list(classes or _default_names(n))
@@ -210,7 +244,29 @@ def class_table(
             f"{n} values for the {len(names)} classes {few(names)} ({seen}); correct the masks, "
             "--classes or --values"
         )
-    return table, names
+    return table | {int(v): NOT_LABELLED for v in ignore}, names
+
+
+def _ask(found: Survey, where: Mapping[int, Path], n: int) -> None:
+    """ValueError for values that need not be class numbers: greys, and what means "ignore".
+
+    Two values are background and foreground, and small numbers are classes.
+    """
+    if n <= 2 or (n <= MANY and max(where) <= MANY):
+        return
+    largest = max(where)
+    file = max(found.together.items(), key=lambda held: (largest in held[0], len(held[0])))[1]
+    ignored = largest == WHITE and not any(MANY < v < WHITE for v in where)
+    what = (
+        f"{WHITE} may mean foreground or 'ignore'"
+        if ignored
+        else "is it a grey picture, or the grey edge that a JPEG or resizing leaves?"
+    )
+    raise ValueError(
+        f"{n} values occur in the masks, such as {few(where)}, and {largest} in {file}: {what}. "
+        "Give --values or --classes if all are classes, --ignore for values that mean not "
+        "labelled; or save the masks with one value a class"
+    )
 
 
 def _labels_where(found: Survey, values: Sequence[int] | None) -> dict[int, Path]:

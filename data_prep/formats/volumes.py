@@ -21,10 +21,13 @@ from numpy import ndarray
 from scipy import ndimage
 
 from data_prep.cases import Unusable
+from data_prep.formats import size
 
 TOLERANCE_MM = 1e-3  # or a hundredth of a voxel, where voxels are below a tenth of a mm
 SMALLEST_MM = 1e-6  # a nanometre: what is smaller is no voxel
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: metre, micron; 2 is mm, as is what is unknown
+NEAR_WHOLE = 0.02  # a slope leaves 0.996 where 1 was meant
+TRAILING = 1 << 20  # bytes that may follow the last voxel
 Affine = Float[ndarray, "4 4"]
 DAMAGED = (nib.filebasedimages.ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
 
@@ -33,7 +36,8 @@ class Volume(NamedTuple):
     """`array` (x, y, z) with `affine` from voxels to mm; `spacing` in mm.
 
     `file` is where it came from, `source` that file's own shape and affine (to mm as well,
-    whatever unit its header counts in).
+    whatever unit its header counts in). `is_scaled`: whole numbers in the file, multiplied by a
+    slope.
     """
 
     array: Float32[ndarray, "x y z"]
@@ -41,6 +45,7 @@ class Volume(NamedTuple):
     spacing: tuple[float, float, float]
     file: Path
     source: tuple[tuple[int, ...], Affine]
+    is_scaled: bool = False
 
 
 def read_volume(file: Path) -> Volume:
@@ -56,9 +61,9 @@ def read_volume(file: Path) -> Volume:
     turned = apply_orientation(array, io_orientation(affine))
     canonical = affine @ inv_ornt_aff(io_orientation(affine), array.shape)
     spacing = tuple(float(mm) for mm in np.linalg.norm(canonical[:3, :3], axis=0))
-    return Volume(
-        np.ascontiguousarray(turned), canonical, spacing, Path(file), (array.shape, affine)
-    )
+    source = (array.shape, affine)
+    scaled = image.get_data_dtype().kind in "iu" and image.dataobj.slope != 1
+    return Volume(np.ascontiguousarray(turned), canonical, spacing, Path(file), source, scaled)
 
 
 def _open(file: Path) -> nib.Nifti1Image:
@@ -72,6 +77,7 @@ def _open(file: Path) -> nib.Nifti1Image:
         raise Unusable(f"{file}: no readable NIfTI file ({error}); get it again") from error
     if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
         raise Unusable(f"{file}: a {type(image).__name__}; give NIfTI (.nii or .nii.gz)")
+    size.check(file, image.shape, image.get_data_dtype().itemsize, size.VOLUME_GB)
     _check_gzip(image, file)
     return image
 
@@ -82,11 +88,20 @@ def _check_gzip(image: nib.Nifti1Image, file: Path) -> None:
         if not part.lower().endswith(".gz"):
             continue
         try:
+            seen, most = 0, _announced_bytes(image)
             with gzip.open(part) as stream:
-                while stream.read(1 << 20):
-                    pass
+                while piece := stream.read(1 << 20):
+                    seen += len(piece)
+                    if seen > most:
+                        raise OSError(f"{most} bytes announced, and more follow")
         except (OSError, EOFError, zlib.error) as error:
             raise Unusable(f"{file}: cannot be read to its end ({error}); get it again") from error
+
+
+def _announced_bytes(image: nib.Nifti1Image) -> int:
+    """The most that the unpacked file can hold: its header, extensions and voxels."""
+    voxels = int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize
+    return int(image.dataobj.offset) + voxels + TRAILING
 
 
 def _affine_mm(image: nib.Nifti1Image) -> Affine:
@@ -101,7 +116,7 @@ def _pixels(image: nib.Nifti1Image, file: Path) -> Float32[ndarray, "x y z"]:
     if len(shape) > 3 and set(shape[3:]) == {1}:
         shape = shape[:3]
     if len(shape) != 3 or 0 in shape:
-        raise Unusable(f"{file}: shape is {image.shape}; a volume has three axes, none empty")
+        raise Unusable(_no_volume(file, image.shape))
     if image.get_data_dtype().kind not in "iuf":
         raise Unusable(f"{file}: voxels are {image.get_data_dtype()}; give one real number each")
     try:
@@ -113,6 +128,18 @@ def _pixels(image: nib.Nifti1Image, file: Path) -> Float32[ndarray, "x y z"]:
         bad = int((~np.isfinite(array)).sum())
         raise Unusable(f"{file}: {bad} voxels are NaN or infinite; mend them")
     return array
+
+
+def _no_volume(file: Path, shape: tuple[int, ...]) -> str:
+    text = f"{file}: shape is {shape}; a volume has three axes, none empty: "
+    if 0 in shape or not shape:
+        return text + "get the file again"
+    if len(shape) < 3:
+        return text + "add an axis of length 1 and save it again, or save it as PNG or TIFF"
+    folders = ", ".join(f"images_{n + 1}/" for n in range(min(2, shape[3]))) + ", ..."
+    return text + (
+        f"its {shape[3]} volumes are channels or times; save each as one file, in {folders}"
+    )
 
 
 def _check_affine(affine: Affine, file: Path) -> None:
@@ -127,6 +154,9 @@ def _check_affine(affine: Affine, file: Path) -> None:
 def read_mask(file: Path, allowed: Iterable[int]) -> Volume:
     """A label map; `Unusable` for values that are not whole or not in `allowed`."""
     volume = read_volume(file)
+    whole = np.rint(volume.array)
+    if volume.is_scaled and abs(whole - volume.array).max() < NEAR_WHOLE:
+        volume = volume._replace(array=whole)
     values = np.unique(volume.array)
     if wrong := sorted(set(values.tolist()) - {float(v) for v in allowed}):
         raise Unusable(
@@ -136,9 +166,14 @@ def read_mask(file: Path, allowed: Iterable[int]) -> Volume:
     return volume
 
 
-def same_grid(volumes: Mapping[str, Volume]) -> None:
-    """`Unusable` with both shapes or affines unless all volumes lie on one grid."""
+def same_grid(volumes: Mapping[str, Volume], slack: float = 0.0) -> float:
+    """`Unusable` with both shapes or affines unless all volumes lie on one grid.
+
+    Corners may lie `slack` of a voxel apart. Returns the gap in mm where it is not negligible,
+    else 0.
+    """
     (first, base), *rest = volumes.items()
+    widest = 0.0
     for name, other in rest:
         if other.array.shape != base.array.shape:
             raise Unusable(
@@ -148,11 +183,32 @@ def same_grid(volumes: Mapping[str, Volume]) -> None:
         corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(base.array.shape) - 1)
         gap = abs(nib.affines.apply_affine(base.affine, corners)
                   - nib.affines.apply_affine(other.affine, corners)).max()  # fmt: skip
-        if gap > min(TOLERANCE_MM, 0.01 * min(base.spacing)):
-            raise Unusable(
-                f"{name} and {first} lie {gap:.3g} mm apart (affines {other.affine[:3].tolist()} "
-                f"and {base.affine[:3].tolist()}); register or resample one to the other"
-            )
+        if gap <= min(TOLERANCE_MM, 0.01 * min(base.spacing)):
+            continue
+        if not gap <= slack * min(base.spacing):
+            raise Unusable(_apart(name, other, first, base, gap))
+        widest = max(widest, float(gap))
+    return widest
+
+
+def _apart(name: str, other: Volume, first: str, base: Volume, gap: float) -> str:
+    text = (
+        f"{name} and {first} lie {gap:.3g} mm apart (affines {_short(other.affine)} and "
+        f"{_short(base.affine)}); "
+    )
+    plain = [np.allclose(v.source[1], np.eye(4)) for v in (other, base)]
+    if any(plain) and not all(plain):
+        without = (name, first) if plain[0] else (first, name)
+        return text + (
+            f"{without[0]} has no affine of its own (the identity): if it was drawn on "
+            f"{without[1]}, copy that file's affine to it; else register or resample one"
+        )
+    return text + "register or resample one to the other"
+
+
+def _short(affine: Affine) -> str:
+    """The steps of the axes and the origin, enough to tell two grids apart."""
+    return str([[round(float(v), 4) for v in row] for row in affine[:3]])
 
 
 def resample(volume: Volume, spacing_mm: Sequence[float], order: int = 1) -> Volume:

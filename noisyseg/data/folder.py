@@ -55,7 +55,7 @@ def write_prepared(
     """
     path = Path(path).expanduser().resolve()
     given = {"images": images, "labels": labels, "truth": truth}
-    arrays = {name: _as_array(a) for name, a in given.items() if a is not None}
+    arrays = {name: _as_array(name, a) for name, a in given.items() if a is not None}
     shapes = {name: tuple(a.shape) for name, a in arrays.items()}
     meta = _complete(meta, path.name, shapes["images"])
     index = index_table(len(arrays["images"]), image_ids, case_ids, split)
@@ -77,8 +77,23 @@ def write_prepared(
     return path
 
 
-def _as_array(values: Any) -> Any:
-    return values if isinstance(getattr(values, "dtype", None), np.dtype) else np.asarray(values)
+def _as_array(name: str, values: Any) -> Any:
+    """`values` as an array; ValueError where its rows differ in size or are no numbers."""
+    if isinstance(getattr(values, "dtype", None), np.dtype):
+        return values
+    try:
+        array = np.asarray(values)
+        shapes: list[tuple[int, ...]] = []
+    except ValueError:
+        shapes = [np.shape(row) for row in values]
+        other = next((n for n, shape in enumerate(shapes) if shape != shapes[0]), 0)
+        raise ValueError(
+            f"{name}: number 0 has shape {shapes[0]}, number {other} has {shapes[other]}; crop or "
+            "pad all to one size (data_prep.folders --size largest does), and give one array"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: {array.dtype} of shape {array.shape}; give an array of numbers")
+    return array
 
 
 def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from noisyseg.plots.style import (
     RED,
     WHITE,
     grey,
+    legible,
     method_order,
     panel,
     title_of,
@@ -81,7 +82,7 @@ def disentangled(
         "true CMs": [*true_cms, np.mean(true_cms, 0)],
         "estimated CMs": [*cms, np.mean(cms, 0)],
     }
-    columns = [*annotators, "average"]
+    columns = [*legible(annotators), "average"]
     figure = plt.figure(figsize=(1.15 * (len(columns) + 1.55), 5.0))
     grid = figure.add_gridspec(
         4, len(columns) + 2, width_ratios=[1.25, 0.15, *[1] * len(columns)],
@@ -148,8 +149,8 @@ def matrix_panel(
             axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center",
                       color="white" if matrix[i, j] > 0.6 else "#222222")  # fmt: skip
     axis.set(xticks=range(len(classes)), yticks=range(len(classes)), title=title, xlabel="truth")
-    axis.set_xticklabels(classes)
-    axis.set_yticklabels(classes)
+    axis.set_xticklabels(legible(classes))
+    axis.set_yticklabels(legible(classes))
 
 
 def class_map(classes: Int[ndarray, "h w"]) -> Float[ndarray, "h w 3"]:
@@ -173,10 +174,10 @@ def class_maps(
     they write and its truth. `exhibit`: a run's exhibits, of a model with annotators.
     """
     one = {name: np.asarray(array[index], float) for name, array in exhibit.items()}
-    labels = one["labels"].astype(int)
+    labels, inputs = one["labels"].astype(int), zip(legible(channels), one["image"], strict=True)
     rows = [
-        [(name, grey(picture)) for name, picture in zip(channels, one["image"], strict=True)],
-        [*zip(annotators, map(class_map, labels), strict=True),
+        [(name, grey(picture)) for name, picture in inputs],
+        [*zip(legible(annotators), map(class_map, labels), strict=True),
          ("truth", class_map(one["truth"].astype(int)))],
         [*zip([""] * len(annotators), map(class_map, one["noisy_probs"].argmax(1)), strict=True),
          ("", class_map(one["probs"].argmax(0)))],
@@ -243,8 +244,8 @@ def contours(
     )
     for row, index in enumerate(indices):
         one = {name: np.asarray(array[index], float) for name, array in exhibit.items()}
-        written = dict(zip(annotators, (one["labels"] == 1).astype(float), strict=True))
-        expected = dict(zip(annotators, one["noisy_probs"][:, 1], strict=True))
+        written = dict(zip(legible(annotators), (one["labels"] == 1).astype(float), strict=True))
+        expected = dict(zip(legible(annotators), one["noisy_probs"][:, 1], strict=True))
         shown = {
             "reference": {"": one["truth"]},
             "ours": {"": one["probs"][1]},

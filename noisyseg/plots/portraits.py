@@ -28,7 +28,7 @@ def skill_chart(skills: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(skills.annotator))
     classes = list(dict.fromkeys(skills["class"]))[1:]
     figure = Figure(figsize=(7.0, 0.9 + 0.34 * len(names)), layout="constrained")
-    step = 0.6 / max(len(classes), 2)
+    titles, step = style.legible(classes), 0.6 / max(len(classes), 2)
     for axis, column in zip(figure.subplots(1, 2, sharey=True), COLUMNS, strict=True):
         for k, klass in enumerate(classes):
             rows = skills[skills["class"] == klass].set_index("annotator").loc[names]
@@ -36,9 +36,9 @@ def skill_chart(skills: pd.DataFrame) -> Figure:
             low, high = rows[f"{column}_low"], rows[f"{column}_high"]
             colour = class_colour(k)
             axis.hlines(place, 100 * low, 100 * high, color=colour, linewidth=2)
-            axis.plot(100 * rows[column], place, "o", color=colour, label=klass)
+            axis.plot(100 * rows[column], place, "o", color=colour, label=titles[k])
         axis.set(xlim=(-2, 102), xlabel=COLUMNS[column], yticks=range(len(names)))
-        axis.set_yticklabels(names)
+        axis.set_yticklabels(style.legible(names))
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     figure.axes[0].set_ylim(len(names) - 0.5, -0.5)
     if len(classes) > 1:
@@ -54,7 +54,7 @@ def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 
     """
     figure = Figure(figsize=(1.5 * len(annotators), 1.9), layout="constrained")
     axes = figure.subplots(1, len(annotators), sharex=True, sharey=True, squeeze=False)[0]
-    for r, (axis, name) in enumerate(zip(axes, annotators, strict=True)):
+    for r, (axis, name) in enumerate(zip(axes, style.legible(annotators), strict=True)):
         axis.axhline(1, color="#bbbbbb", linewidth=0.8)
         axis.axvline(0, color="#888888", linewidth=0.8, linestyle=":")
         axis.plot(LEVELS, found.profile[r, klass], color=class_colour(klass - 1))
@@ -81,7 +81,7 @@ def relative_widths(
     figure = Figure(figsize=(5.2, 0.9 + 0.32 * len(annotators)), layout="constrained")
     axis = figure.subplots()
     step = 0.6 / max(len(classes) - 1, 2)
-    for k, name in enumerate(classes[1:]):
+    for k, name in enumerate(style.legible(classes[1:])):
         value, low, high = values[:, :, k + 1]
         place = np.arange(len(annotators)) + (k - (len(classes) - 2) / 2) * step
         axis.hlines(place, low, high, color=class_colour(k), linewidth=2)
@@ -91,7 +91,7 @@ def relative_widths(
     axis.axvline(0, color="#888888", linewidth=0.8, linestyle=":")
     reach = max(1.0, 1.15 * np.nanmax(np.abs(values), initial=0))
     axis.set(xlim=(-reach, reach), ylim=(len(annotators) - 0.5, -0.5))
-    axis.set_yticks(range(len(annotators)), annotators)
+    axis.set_yticks(range(len(annotators)), style.legible(annotators))
     axis.set_xlabel("pixels  (negative: narrower than the others; positive: wider)")
     if len(classes) > 2:
         axis.legend(fontsize=7)
@@ -119,7 +119,7 @@ def calibration_steps(
             for axis in (row[r], row[-1]):
                 outline(axis, mask, annotator_colour(r))
         row[0].set_ylabel(name)
-    for axis, name in zip(axes[0], [*annotators, "together"], strict=True):
+    for axis, name in zip(axes[0], [*style.legible(annotators), "together"], strict=True):
         axis.set_title(name)
     return figure
 
@@ -181,7 +181,7 @@ def bias_portrait(
     size = int(min(48, *truth.shape[1:]))
     extra, missed, middle = mean_errors(truth, labels, klass, size)
     pictures = {}
-    for name, more, less in zip(annotators, extra, missed, strict=True):
+    for name, more, less in zip(style.legible(annotators), extra, missed, strict=True):
         colours = (middle - less)[..., None] * style.WHITE
         colours = colours + more[..., None] * style.RED + less[..., None] * style.GREEN
         pictures[name] = np.clip(colours, 0, 1)
@@ -223,7 +223,8 @@ def relabel_sheet(
         outline(axis, truth[image], ESTIMATE)
         outline(axis, labels[f"{image}|{line.annotator}"], style.ANNOTATOR_COLOURS[0])
         short = image if len(image) <= 22 else f"…{image[-21:]}"
-        axis.set_title(f"{short}\n{line.annotator}, Dice {line.dice:.2f}", fontsize=7)
+        short, who = style.legible([short, str(line.annotator)])
+        axis.set_title(f"{short}\n{who}, Dice {line.dice:.2f}", fontsize=7)
     return figure
 
 
@@ -256,7 +257,7 @@ def estimates(
         style.panel(column[2], uncertainty[n], cmap="magma")
     for axis, text in zip(axes[:, 0], ("written", "estimate", "uncertainty"), strict=True):
         axis.set_ylabel(text)
-    for r, name in enumerate(annotators):
+    for r, name in enumerate(style.legible(annotators)):
         axes[0, 0].plot([], [], color=annotator_colour(r), label=name)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=min(6, len(annotators)), fontsize=8, frameon=False)  # fmt: skip

@@ -1,10 +1,13 @@
 """Colours, names and order of methods, classes and annotators; the smallest parts of a figure."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from numpy import ndarray
 
@@ -61,6 +64,47 @@ def colour_of(name: str) -> str | None:
     """The colour of a method, None for a name that is none."""
     new = [method for method in METHODS if method not in COLOURS]
     return COLOURS.get(name) or (SPARE[new.index(name) % len(SPARE)] if name in new else None)
+
+
+def legible(names: Iterable[str]) -> list[str]:
+    """Names of people and classes as text that Matplotlib draws as it is.
+
+    It would take dollars for mathematics and leave names with a leading underscore out of
+    legends. Letters that no font of this computer has become their numbers: see `illegible`.
+    """
+    texts = [(name if _has_font(name) else _numbered(name)).replace("$", r"\$") for name in names]
+    return [f" {text}" if text.startswith("_") else text for text in texts]
+
+
+def illegible(names: Iterable[str]) -> dict[str, str]:
+    """What charts call the names that cannot be drawn here -> the names."""
+    return {_numbered(name): name for name in names if not _has_font(name)}
+
+
+def _numbered(name: str) -> str:
+    return name.encode("ascii", "backslashreplace").decode()
+
+
+@cache
+def _has_font(text: str) -> bool:
+    """Whether each letter can be drawn, with further fonts of this computer where they help."""
+    families = [*matplotlib.rcParams["font.family"]]
+    missing = {c for c in text if c.isprintable()} - _letters(tuple(families))
+    for family in sorted({f.name for f in font_manager.fontManager.ttflist} if missing else ()):
+        if found := missing & _letters((family,)):
+            missing -= found
+            families.append(family)
+        if not missing:
+            matplotlib.rcParams["font.family"] = families
+            return True
+    return not missing
+
+
+@cache
+def _letters(families: tuple[str, ...]) -> frozenset[str]:
+    """Every letter that fonts of these families have."""
+    files = [font_manager.findfont(family) for family in families]
+    return frozenset(chr(c) for f in files for c in font_manager.get_font(f).get_charmap())
 
 
 def method_order(methods: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ means not labelled). The second call loads what is done. No truth is needed.
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,9 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress=True,
         )
     except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(f"error: {error}{_elsewhere(str(error), parser)}") from error
     notes = file.with_name("notes.txt")
     print(*([notes.read_text("utf-8")] if notes.exists() else []), file, sep="\n")
+
+
+def _elsewhere(error: str, parser: argparse.ArgumentParser) -> str:
+    """Where the options are that `error` advises and this command does not have."""
+    own = re.findall(r"--[a-z][\w-]*", parser.format_help())
+    others = [o for o in dict.fromkeys(re.findall(r"--[a-z][\w-]*", error)) if o not in own]
+    if not others:
+        return ""
+    return (
+        f" ({', '.join(others)}: of python -m data_prep.folders; prepare the folder with it, and "
+        "give its --out here as --data)"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Shows a finished run, its estimate and its tables; computes no statistic of its 
 no file.
 """
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from noisyseg import diagnostics
 from noisyseg.data.dataset import SegmentationDataset
 from noisyseg.methods import METHODS
 from noisyseg.metrics import entropy
-from noisyseg.plots import portraits, scores
+from noisyseg.plots import portraits, scores, style
 from noisyseg.report import page
 from noisyseg.report.skills import AnnotatorReport, Estimate, agreement, sentences
 from noisyseg.runs import Run
@@ -45,6 +46,7 @@ def about(done: Run, found: Estimate) -> list[str]:
             f"{cfg.epochs} epochs, seed {cfg.seed}."
         ),
         page.table(pd.DataFrame(rows)),
+        *_unreadable([*data.annotators, *data.classes]),
         page.paragraph(
             f"noisyseg {version('noisyseg')}, torch {versions['torch']}, Python "
             f"{versions['python']}, trained in {done.provenance['wall_seconds']:.0f} s on "
@@ -52,6 +54,12 @@ def about(done: Run, found: Estimate) -> list[str]:
             "note",
         ),
     ]
+
+
+def _unreadable(names: Sequence[str]) -> list[str]:
+    """What charts write for names that no font of this computer has."""
+    shown = [f"{text} for {name}" for text, name in style.illegible(names).items()]
+    return [page.paragraph(f"Charts write {', '.join(shown)}.", "note")] if shown else []
 
 
 def offsets(report: AnnotatorReport) -> list[str]:

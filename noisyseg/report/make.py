@@ -9,7 +9,9 @@ means not labelled). The second call loads what is done. No truth is needed.
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,11 @@ def build(
     asked["anchor"] = METHODS[method].settings.get("anchor", "annotators")
     _claim(out, asked | {"origin": origin, "files": _checksum(source)})
     raw, prepared = prepared_folder(source, out, origin)
+    if load_dataset(prepared).labels is None:
+        raise ValueError(
+            f"{prepared} holds a truth and no labels, so there is no annotator to report on; add "
+            "labels.npy (or folders of masks), one mask an image and annotator"
+        )
     done = run(own_config(prepared, method, steps, seed, progress, flip=flip))
     if raw:
         write_predictions(done, source, out / "predictions")
@@ -94,13 +101,23 @@ def _source(data: str | Path) -> Path:
 
 
 def _checksum(source: Path) -> str:
-    """sha256 (hex) over names and contents of all files below `source`."""
+    """sha256 (hex) over names and contents of all files below `source`, through links as well."""
     total = hashlib.sha256()
-    for file in sorted(p for p in source.rglob("*") if p.is_file()):
+    for file in sorted(_files(source)):
         with open(file, "rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
         total.update(f"{file.relative_to(source)}:{found}\n".encode())
     return total.hexdigest()
+
+
+def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Every file below `folder`; a link to a folder that holds it is not entered."""
+    here = above | {os.path.realpath(folder)}
+    for path in folder.iterdir():
+        if path.is_file():
+            yield path
+        elif path.is_dir() and os.path.realpath(path) not in here:
+            yield from _files(path, here)
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

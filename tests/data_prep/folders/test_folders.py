@@ -220,7 +220,7 @@ def test_masks_as_palette_grey_rgb_one_bit_and_16_bits_mean_the_same(own):
         4: Image.fromarray(np.dstack([expected[4]] * 3 + [np.full(SIZE, 255, np.uint8)])),
     }
     kinds[1] = Image.fromarray(expected[1])
-    kinds[1].putpalette([255, 0, 0, 0, 9, 0])
+    kinds[1].putpalette([0, 0, 0, 0, 9, 0])
     for n in range(9):
         kinds.get(n, Image.fromarray(expected[n])).save(own / "anna" / f"case{n}.png")
     np.testing.assert_array_equal(run(own).read_labels()[:, 0], expected)  # ben wrote 0 and 255
