@@ -16,7 +16,7 @@ from pathlib import Path
 from data_prep import brats, coloured, mnist, ms_lesions, people
 from data_prep.lidc import contours
 from data_prep.standins import trees
-from noisyseg.storage import data_root
+from noisyseg.storage import data_root, locked
 
 # Coarse, so that all of it takes a minute or two: the readers' defaults are the paper's.
 MS = ms_lesions.Options(spacing=1.5, crop=(96, 112), min_pixels=3, every=2)
@@ -42,12 +42,13 @@ def is_there(name: str) -> bool:
 
 def stand_in(name: str, make: Callable[[Path], None], read: Callable[[Path], object]) -> None:
     """Write an official tree of phantoms, read it with the real reader, and delete the tree."""
-    if is_there(name):
-        return
-    tree = data_root() / f".{name}.stand-in"
-    make(tree)
-    print(read(tree))
-    shutil.rmtree(tree)
+    with locked(data_root() / name):
+        if is_there(name):
+            return
+        tree = data_root() / f".{name}.stand-in"
+        make(tree)
+        print(read(tree))
+        shutil.rmtree(tree)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,9 +70,10 @@ def main(arguments: list[str] | None = None) -> None:
             lambda tree: brats.prepare(tree, None, BRATS, "stand-in"),
         )
         for name, settings in ({"lidc": LIDC} | VARIANTS).items():
-            if not is_there(name):
-                path = contours.prepare(data_root() / name, settings)
-                print(f"{path}: written\n{contours.summary(path)}")
+            with locked(data_root() / name):
+                if not is_there(name):
+                    path = contours.prepare(data_root() / name, settings)
+                    print(f"{path}: written\n{contours.summary(path)}")
         people.main([])
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error

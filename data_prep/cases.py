@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from tqdm.auto import tqdm
 
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
+from noisyseg.storage import explained, locked, replacing
 
 ARRAYS = ("images", "labels", "truth")
 # How files become images; noted in meta.json, so the texts stay as they are.
@@ -129,13 +131,30 @@ def prepare_cases(
     one checksum over the names and sizes of all files. A case for which `read` raises
     `Unusable` is left out and reported, or ends everything with `strict`. Raises ValueError
     when no case is left, FileExistsError when `out` is there and `force` is not given.
+    Two processes may ask for the same folder: one waits.
     """
     out = Path(out).expanduser().resolve()
-    if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; --force makes it again")
+    with locked(out):
+        if out.exists() and not force:
+            raise FileExistsError(f"{out} exists; --force makes it again")
+        return _prepare(out, cases, read, settings, strict, force, split, meta)
+
+
+def _prepare(
+    out: Path,
+    cases: Sequence[Case],
+    read: Callable[[Case], Slices],
+    settings: Mapping[str, Any],
+    strict: bool,
+    force: bool,
+    split: Callable[[Sequence[str]], Sequence[str]] | None,
+    meta: dict[str, Any],
+) -> Report:
     _refuse_repeats(cases)
     cache = out.with_name(f".{out.name}.cases")
     cache.mkdir(parents=True, exist_ok=True)
+    for stray in [*cache.glob("raw-*"), *cache.glob("*.part")]:  # of a process that was killed
+        shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
     parts, skipped = _read_all(cases, read, settings, cache, strict)
     if not parts:
         why = "; ".join(alike(skipped)) or "none found"
@@ -147,12 +166,13 @@ def prepare_cases(
         ids += [f"{case.name}/{name}" for name in names]
         patients += [case.patient] * len(names)
     meta.setdefault("sources", [{"name": f"{len(cases)} cases", "checksum": fingerprint(cases)}])
-    arrays = _gather([part for _, part in parts], cache)
     chosen = None if split is None else split(patients)
-    write_prepared(
-        out, **arrays, case_ids=patients, image_ids=ids, split=chosen, overwrite=force, **meta
-    )
-    del arrays  # closes the mapped files before they go
+    with tempfile.TemporaryDirectory(prefix="raw-", dir=cache) as raw:
+        arrays = _gather([part for _, part in parts], Path(raw))
+        write_prepared(
+            out, **arrays, case_ids=patients, image_ids=ids, split=chosen, overwrite=force, **meta
+        )
+        del arrays  # closes the mapped files before they go
     shutil.rmtree(cache)
     counts = pd.Series(load_dataset(out).split_of).value_counts()
     return Report(
@@ -212,14 +232,13 @@ def _store(part: Path, slices: Slices) -> None:
         raise Unusable("no slice is left; lower the number of labelled pixels asked for")
     lengths = {n: len(a) for n, a in arrays.items()} | {"ids": len(slices.ids)}
     assert len(set(lengths.values())) == 1, lengths
-    temporary = part.with_suffix(f".{os.getpid()}")
-    with temporary.open("wb") as file:
+    needed = sum(array.nbytes for array in arrays.values())
+    with replacing(part, needed) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, ids=np.array([str(i) for i in slices.ids]), **arrays)
-    temporary.rename(part)
 
 
-def _gather(parts: Sequence[Path], cache: Path) -> dict[str, ndarray]:
-    """The arrays of all parts one after another, as memory-mapped files in `cache`."""
+def _gather(parts: Sequence[Path], raw: Path) -> dict[str, ndarray]:
+    """The arrays of all parts one after another, as memory-mapped files in the folder `raw`."""
     mapped: dict[str, ndarray] = {}
     shapes: dict[str, list[tuple[int, ...]]] = {}
     dtypes: dict[str, np.dtype] = {}
@@ -229,13 +248,14 @@ def _gather(parts: Sequence[Path], cache: Path) -> dict[str, ndarray]:
                 array = stored[name]
                 shapes.setdefault(name, []).append(array.shape)
                 dtypes.setdefault(name, array.dtype)
-                with (cache / f"{name}.raw").open("ab" if name in mapped else "wb") as file:
-                    array.astype(dtypes[name]).tofile(file)
+                file = raw / f"{name}.raw"
+                with explained(file, array.nbytes), file.open("ab") as stream:
+                    stream.write(array.astype(dtypes[name], order="C").data)
                 mapped[name] = array[:0]
     for name, found in shapes.items():
         assert len({shape[1:] for shape in found}) == 1, f"{name}: {set(found)}"
         total = (sum(shape[0] for shape in found), *found[0][1:])
-        mapped[name] = np.memmap(cache / f"{name}.raw", dtypes[name], "r", shape=total)
+        mapped[name] = np.memmap(raw / f"{name}.raw", dtypes[name], "r", shape=total)
     return mapped
 
 

@@ -20,7 +20,7 @@ from data_prep import mnist
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
 from noisyseg.simulate import class_swap, generator, simulate_labels
-from noisyseg.storage import data_root
+from noisyseg.storage import data_root, locked
 
 Masks = Int8[ndarray, "image height width"]
 Pictures = UInt8[ndarray, "image rgb height width"]
@@ -80,13 +80,18 @@ def prepare(out: Path | None = None, sizes: dict[str, int] = SIZES, force: bool 
     for a damaged one or for more digits than there are.
     """
     out = Path(out or data_root() / "coloured").absolute()  # load_dataset looks relative ones up
-    if not force and out.exists() and any(out.iterdir()):
-        data = load_dataset(out)
-        counts = {split: int(np.sum(data.split_of == split)) for split in SIZES}
-        made = data.name, data.meta["prep_version"], counts
-        if made != (asked := ("coloured", PREP_VERSION, sizes)):
-            raise FileExistsError(f"{out} is {made}, asked for {asked}: use --force or --out")
-        return out
+    with locked(out):
+        if not force and out.exists() and any(out.iterdir()):
+            data = load_dataset(out)
+            counts = {split: int(np.sum(data.split_of == split)) for split in SIZES}
+            made = data.name, data.meta["prep_version"], counts
+            if made != (asked := ("coloured", PREP_VERSION, sizes)):
+                raise FileExistsError(f"{out} is {made}, asked for {asked}: use --force or --out")
+            return out
+        return _write(out, sizes, force)
+
+
+def _write(out: Path, sizes: dict[str, int], force: bool) -> Path:
     digits = mnist.read_embedded()
     split = np.array(mnist.splits_of(*map(len, digits.values())))
     for name, size in sizes.items():

@@ -21,6 +21,7 @@ from data_prep.lidc.contours import Settings, middle_slices, pictures_of
 from data_prep.lidc.database import read_embedded
 from noisyseg.data.dataset import load_dataset
 from noisyseg.simulate import simulate_labels
+from noisyseg.storage import locked, move_into_place
 
 # What each annotator of the digits does, so that the report's sentences can be checked.
 HABITS = {"anna": "over@1.5", "ben": "under@1", "cleo": "good"}
@@ -83,16 +84,16 @@ def example(kind: str, out: str | Path) -> Path:
     if kind not in EXAMPLES:
         raise ValueError(f"no example {kind!r}; there are: {', '.join(EXAMPLES)}")
     out = Path(out).expanduser().absolute()
-    if (out / "images").is_dir():
-        return out
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} holds something else; give another --out")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    EXAMPLES[kind](part)
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+    with locked(out):
+        if (out / "images").is_dir():
+            return out
+        if out.exists() and any(out.iterdir()):
+            raise FileExistsError(f"{out} holds something else; give another --out")
+        part = out.with_name(out.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        EXAMPLES[kind](part)
+        move_into_place(part, out)
+        shutil.rmtree(part, ignore_errors=True)
     return out
 
 

@@ -23,7 +23,7 @@ from numpy import ndarray
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
 from noisyseg.simulate import simulate_labels
-from noisyseg.storage import data_root
+from noisyseg.storage import data_root, locked
 
 Digits = UInt8[ndarray, "image height width"]
 
@@ -112,9 +112,10 @@ def read_torchvision(folder: Path) -> dict[str, Digits]:
     """Download through torchvision into `folder`, then verify like any other folder."""
     from torchvision.datasets import MNIST
 
-    for train in (True, False):
-        MNIST(str(folder), train=train, download=True)
-    return read_folder(Path(folder) / "MNIST" / "raw")
+    with locked(Path(folder)):  # torchvision writes in place: one download at a time
+        for train in (True, False):
+            MNIST(str(folder), train=train, download=True)
+        return read_folder(Path(folder) / "MNIST" / "raw")
 
 
 def embed(folder: Path, out: Path = HERE) -> Path:
@@ -169,9 +170,11 @@ def prepare(
         raise ValueError(f"unknown source {source!r}; allowed: {', '.join(SOURCES)}")
     if (source == "embedded") != (folder is None):
         raise ValueError(f"source {source!r} {'needs a' if folder is None else 'takes no'} folder")
-    if not force and _is_done(out, source):
-        return out
-    return _write(out, source, SOURCES[source](*[] if folder is None else [Path(folder)]), force)
+    with locked(out):
+        if not force and _is_done(out, source):
+            return out
+        digits = SOURCES[source](*[] if folder is None else [Path(folder)])
+        return _write(out, source, digits, force)
 
 
 def _is_done(out: Path, source: str) -> bool:

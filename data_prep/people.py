@@ -14,7 +14,7 @@ from data_prep.folders.plans import plan_folders
 from data_prep.folders.prepare import Result, prepare
 from data_prep.folders.slicing import agreement
 from noisyseg.data.dataset import load_dataset
-from noisyseg.storage import data_root, project_root
+from noisyseg.storage import data_root, locked, project_root
 
 LICENCE = (
     "BU-BIL, copyright (c) 2014 Boston University: redistribution and use are permitted with its "
@@ -92,10 +92,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _make(folder: Path, source: Source, out: Path, force: bool) -> None:
-    if out.exists() and not force:
-        print(f"{out}: already there, left alone")
-        return
-    result = prepare_source(folder, source, out, force)
+    with locked(out):
+        if out.exists() and not force:
+            print(f"{out}: already there, left alone")
+            return
+        result = prepare_source(folder, source, out, force)
     print(result.report, agreement(load_dataset(result.report.path)), sep="\n")
 
 

@@ -85,9 +85,10 @@ def publish(run: runs.Run) -> Path:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     file = path.relative_to(root()).as_posix()
     row = [file, recipe(cfg), run.provenance["fingerprint"], digest]
-    rows = index().query("file != @file")
-    rows = pd.concat([rows, pd.DataFrame([row], columns=COLUMNS)]).sort_values("file")
-    storage.write_csv(root() / "index.csv", rows)
+    with storage.locked(root() / "index.csv"):
+        rows = index().query("file != @file")
+        rows = pd.concat([rows, pd.DataFrame([row], columns=COLUMNS)]).sort_values("file")
+        storage.write_csv(root() / "index.csv", rows)
     return path
 
 

@@ -54,14 +54,12 @@ def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None, fresh: bool = Fa
     """
     dataset = load_dataset(cfg.dataset)
     folder, digest = runs.run_folder(cfg, dataset.fingerprint), cfg.digest(dataset.fingerprint)
-    if not _serves(folder, fresh) or runs.damage(folder, digest):
+    if not _serves(folder, digest, fresh):
         with runs.claimed(folder):
-            if runs.is_done(folder) and (found := runs.damage(folder, digest)):
-                storage.set_aside(folder, found)
-            if not _serves(folder, fresh):
+            if not _serves(folder, digest, fresh):
+                _make_way(folder, digest)
                 row = None if fresh else published.find(cfg, dataset)
                 if row is None:
-                    (folder / "DONE").unlink(missing_ok=True)
                     _make(cfg, dataset, folder, on_epoch)
                 else:
                     published.unpack(row, cfg, dataset, folder)
@@ -69,11 +67,18 @@ def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None, fresh: bool = Fa
     return runs.Run(cfg, folder, build.build_model)
 
 
-def _serves(folder: Path, fresh: bool) -> bool:
-    """Whether the folder holds the run that was asked for: a fresh one was trained here."""
-    if not runs.is_done(folder):
+def _serves(folder: Path, digest: str, fresh: bool) -> bool:
+    """Whether the folder holds the run that was asked for, whole: a fresh one was trained here."""
+    if not runs.is_done(folder) or runs.damage(folder, digest):
         return False
     return not fresh or "published" not in runs.Run(ExperimentConfig(), folder).provenance
+
+
+def _make_way(folder: Path, digest: str) -> None:
+    """A damaged run is set aside; one that is whole, but not fresh, counts as not done."""
+    if runs.is_done(folder) and (found := runs.damage(folder, digest)):
+        storage.set_aside(folder, found)
+    (folder / "DONE").unlink(missing_ok=True)
 
 
 def _make(

@@ -21,6 +21,7 @@ from data_prep.folders.plans import Plan
 from data_prep.folders.slicing import Recipe, slices_of
 from data_prep.folders.survey import Survey, class_table, common_size, common_spacing, survey
 from noisyseg.data.views import split_by_case
+from noisyseg.storage import locked
 
 PREP_VERSION = 1
 
@@ -55,43 +56,47 @@ def prepare(
     Raises ValueError naming file, value and remedy, FileExistsError without `force`.
     """
     out = Path(out).expanduser().resolve()
-    if out.exists() and not force:
-        raise FileExistsError(f"{out} exists; --force makes it again")
-    remarks: list[str] = []
-    if isinstance(matched, Plan):
-        file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
-        remarks = [*matched.remarks, f"files: {file.name} says which are what; correct it there"]
-        if cases is None and not matched.tree:
-            remarks.append("patients: each image its own; --cases says which show the same one")
-    else:
-        file = matched
-    listed = read_manifest(file)
-    found = survey(listed.entries, spacing_mm, listed.tree)
-    table, names = {}, ["none", "read"]
-    if found.shapes:
-        table, names = class_table(found, values, classes, ignore)
-    space = common_size(found, size, slices)
-    recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
-                    spacing_mm, listed.tree)  # fmt: skip
-    scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
-    noted = sources(scans, _input(found, recipe))
-    meta = {"sources": noted} | _channels(listed, found) | meta
-    unusable: set[str] = set()
-    report = prepare_cases(
-        out,
-        scans,
-        _reader(listed, recipe, unusable),
-        _settings(listed, recipe),
-        split=lambda rows: _splits(listed, rows, unusable),
-        strict=strict,
-        force=force,
-        classes=names,
-        annotators=list(listed.annotators) or None,
-        spacing_mm=common_spacing(found, space),
-        prep_version=PREP_VERSION,
-        **meta,
-    )
-    return Result(report, [*_notes(found, recipe, names), *remarks])
+    with locked(out):
+        if out.exists() and not force:
+            raise FileExistsError(f"{out} exists; --force makes it again")
+        remarks: list[str] = []
+        if isinstance(matched, Plan):
+            file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
+            remarks = [
+                *matched.remarks,
+                f"files: {file.name} says which are what; correct it there",
+            ]
+            if cases is None and not matched.tree:
+                remarks.append("patients: each image its own; --cases says which show the same one")
+        else:
+            file = matched
+        listed = read_manifest(file)
+        found = survey(listed.entries, spacing_mm, listed.tree)
+        table, names = (
+            class_table(found, values, classes, ignore) if found.shapes else ({}, ["none", "read"])
+        )
+        space = common_size(found, size, slices)
+        recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
+                        spacing_mm, listed.tree)  # fmt: skip
+        scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
+        noted = sources(scans, _input(found, recipe))
+        meta = {"sources": noted} | _channels(listed, found) | meta
+        unusable: set[str] = set()
+        report = prepare_cases(
+            out,
+            scans,
+            _reader(listed, recipe, unusable),
+            _settings(listed, recipe),
+            split=lambda rows: _splits(listed, rows, unusable),
+            strict=strict,
+            force=force,
+            classes=names,
+            annotators=list(listed.annotators) or None,
+            spacing_mm=common_spacing(found, space),
+            prep_version=PREP_VERSION,
+            **meta,
+        )
+        return Result(report, [*_notes(found, recipe, names), *remarks])
 
 
 def _channels(listed: Manifest, found: Survey) -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ that slices are the scanner's own. `to_input_grid` undoes all of it for a predic
 """
 
 import gzip
-import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from scipy import ndimage
 
 from data_prep.cases import Unusable
 from data_prep.formats import size
+from noisyseg.storage import write_bytes
 
 TOLERANCE_MM = 1e-3  # or a hundredth of a voxel, where voxels are below a tenth of a mm
 SMALLEST_MM = 1e-6  # a nanometre: what is smaller is no voxel
@@ -328,13 +328,11 @@ def write_nifti(file: Path, array: ndarray, affine: Affine, note: str = "") -> P
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = note
-    suffix = ".nii.gz" if file.name.endswith(".gz") else ".nii"
-    part = file.with_name(f".{file.name.removesuffix(suffix)}.{os.getpid()}{suffix}")
-    try:
-        nib.save(image, part)
-        part.rename(file)
-    finally:
-        part.unlink(missing_ok=True)
+    content = image.to_bytes()
+    if file.name.endswith(".gz"):
+        # No name and no time in the archive: the same array is the same bytes.
+        content = gzip.compress(content, compresslevel=1, mtime=0)
+    write_bytes(file, content)
     return file
 
 

@@ -28,7 +28,7 @@ from data_prep.lidc.render import Look, depth_of, render, windowed
 from noisyseg import fusion
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
-from noisyseg.storage import data_root
+from noisyseg.storage import data_root, locked
 
 Masks = Bool[ndarray, "slice reader height width"]
 Mask = Bool[ndarray, "slice height width"]
@@ -187,8 +187,11 @@ def prepare(
     nodules cannot meet or a damaged file.
     """
     out = Path(out or data_root() / "lidc").expanduser().absolute()
-    if not force and _is_done(out, settings):
-        return out
+    with locked(out):
+        return out if not force and _is_done(out, settings) else _write(out, settings, force)
+
+
+def _write(out: Path, settings: Settings, force: bool) -> Path:
     readers = read_embedded()
     slices = chosen_slices(readers, settings)
     parts = [pictures_of(readers, rows, settings) for rows in slices]

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from data_prep.standins.lesions import make_visit, ms_anatomy, ms_grid
 from data_prep.standins.tumours import brats_grid, make_case, plan_tumour
+from noisyseg.storage import locked
 
 VERSION = 1
 
@@ -81,19 +82,20 @@ def make_ms(
     """
     counts = _visits(patients, visits)
     grid = ms_grid(voxel_mm)
-    out, tree = _open(out, "training", _settings("ms", seed, voxel_mm, compress), force)
-    suffix = ".nii.gz" if compress else ".nii"
+    with locked(Path(out).expanduser().resolve()):
+        out, tree = _open(out, "training", _settings("ms", seed, voxel_mm, compress), force)
+        suffix = ".nii.gz" if compress else ".nii"
 
-    def volumes(patient: int, visit: int) -> list[ndarray]:
-        scan = make_visit(ms_anatomy(voxel_mm, seed, patient), seed, patient, visit)
-        return [*(scan.images[name] for name in MODALITIES), *scan.masks]
+        def volumes(patient: int, visit: int) -> list[ndarray]:
+            scan = make_visit(ms_anatomy(voxel_mm, seed, patient), seed, patient, visit)
+            return [*(scan.images[name] for name in MODALITIES), *scan.masks]
 
-    tasks = [
-        _Task(_ms_files(tree, patient, visit, suffix), partial(volumes, patient, visit))
-        for patient, count in enumerate(counts, start=1)
-        for visit in range(1, count + 1)
-    ]
-    return Written(tree, *_run(tasks, grid.affine, out))
+        tasks = [
+            _Task(_ms_files(tree, patient, visit, suffix), partial(volumes, patient, visit))
+            for patient, count in enumerate(counts, start=1)
+            for visit in range(1, count + 1)
+        ]
+        return Written(tree, *_run(tasks, grid.affine, out))
 
 
 def _visits(patients: int, visits: Sequence[int] | None) -> list[int]:
@@ -126,18 +128,19 @@ def make_brats(
     if not 1 <= cases <= 999:
         raise ValueError(f"cases is {cases}; give 1 to 999")
     grid = brats_grid(voxel_mm)
-    out, tree = _open(out, BRATS_TREE, _settings("brats", seed, voxel_mm, True), force)
+    with locked(Path(out).expanduser().resolve()):
+        out, tree = _open(out, BRATS_TREE, _settings("brats", seed, voxel_mm, True), force)
 
-    def volumes(case: int) -> list[ndarray]:
-        tumour = make_case(voxel_mm, seed, case)
-        return [*(tumour.images[name] for name in SEQUENCES), tumour.labels]
+        def volumes(case: int) -> list[ndarray]:
+            tumour = make_case(voxel_mm, seed, case)
+            return [*(tumour.images[name] for name in SEQUENCES), tumour.labels]
 
-    tasks = [
-        _Task(_brats_files(tree, case), partial(volumes, case)) for case in range(1, cases + 1)
-    ]
-    done = _run(tasks, grid.affine, out)
-    _write_mapping(tree, seed)
-    return Written(tree, *done)
+        tasks = [
+            _Task(_brats_files(tree, case), partial(volumes, case)) for case in range(1, cases + 1)
+        ]
+        done = _run(tasks, grid.affine, out)
+        _write_mapping(tree, seed)
+        return Written(tree, *done)
 
 
 def _brats_files(tree: Path, case: int) -> tuple[Path, ...]:

@@ -5,7 +5,13 @@ instead of raising, so that `open_folder` can name all of them at once; each pro
 file, value and remedy. Knows files and arrays; knows no training and no annotator model.
 """
 
+import csv
+import hashlib
 import json
+import os
+import reprlib
+import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from noisyseg.storage import sha256
+
 SPLITS = ("train", "val", "test")
 ORIGINS = ("real", "stand-in", "simulated")
 COLUMNS = ("image_id", "case_id", "split")
@@ -21,6 +29,8 @@ LABEL_DTYPES = ("int8", "int16")
 DTYPES = {"images": ("float32", "float16"), "labels": LABEL_DTYPES, "truth": LABEL_DTYPES}
 FILES = (*(f"{name}.npy" for name in DTYPES), "index.csv", "meta.json")
 _CHUNK_BYTES = 1 << 24  # read at a time, so that memory stays flat however large the folder
+_LONGEST = 10_000  # characters of a name
+_FINEST_MM = 1e-9  # of a pixel: far below any microscope
 _SHOWN = 5  # instances of one problem that are named one by one
 Problems = Iterator[str]
 
@@ -54,15 +64,17 @@ def signature(path: Path) -> tuple[tuple[str, int, int, int], ...]:
 def raise_all(problems: Iterable[str], title: str) -> None:
     """ValueError with one line a problem, if there is any."""
     if found := list(problems):
-        raise ValueError(f"{title} ({len(found)} to correct):\n- " + "\n- ".join(found))
+        # A damaged file may hold anything, and a terminal obeys what is not printable.
+        lines = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in found]
+        raise ValueError(f"{title} ({len(found)} to correct):\n- " + "\n- ".join(lines))
 
 
 @lru_cache(maxsize=4)
 def _checked(path: Path, _signature: tuple[Any, ...]) -> Folder:
     problems: list[str] = []
-    meta = _read(path / "meta.json", _load_json, problems)
+    meta = _read(path / "meta.json", load_json, problems)
     index = _read(path / "index.csv", _load_csv, problems)
-    absent = {n for n in ("labels", "truth") if not (path / f"{n}.npy").exists()}
+    absent = {n for n in ("labels", "truth") if not os.path.lexists(path / f"{n}.npy")}
     arrays = {
         name: None if name in absent else _read(path / f"{name}.npy", _load_array, problems)
         for name in DTYPES
@@ -74,6 +86,8 @@ def _checked(path: Path, _signature: tuple[Any, ...]) -> Folder:
     rows = None if index is None else len(index)
     problems += check_shapes(shapes, absent, rows, meta or {})
     problems += _check_content(arrays, index, meta or {})
+    # Last, and alone: where something can be named, that says more than "changed".
+    problems += [] if problems else check_seal(path, meta)
     raise_all(problems, f"{path} is not a valid prepared folder")
     images, labels, truth = arrays.values()
     assert images is not None  # or it would be a problem
@@ -83,31 +97,99 @@ def _checked(path: Path, _signature: tuple[Any, ...]) -> Folder:
 
 def _read(path: Path, load: Callable[[Path], Any], problems: list[str]) -> Any:
     try:
+        # Before it is opened: a pipe would wait for ever for somebody to write to it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no file but a folder, a pipe or a device")
         return load(path)
     except FileNotFoundError:
         problems.append(f"{path.name}: missing; write the folder with noisyseg.write_prepared")
-    except (ValueError, EOFError, OSError) as error:
-        problems.append(f"{path.name}: not usable ({error}); prepare it again")
+    except Exception as error:  # parsers raise whatever they meet in a damaged file
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        problems.append(f"{path.name}: not usable ({why[:500]}); prepare it again")
     return None
 
 
-def _load_json(path: Path) -> dict[str, Any]:
-    meta = json.loads(path.read_text(encoding="utf-8-sig"))
+def load_json(path: Path) -> dict[str, Any]:
+    """The fields of meta.json; ValueError where one is there twice or is no JSON."""
+    meta = json.loads(
+        path.read_text(encoding="utf-8-sig"),
+        object_pairs_hook=_without_repeats,
+        parse_constant=_no_number,
+    )
     if not isinstance(meta, dict):
         raise ValueError(f"it holds a {type(meta).__name__}, not an object with named fields")
     return meta
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"field {', '.join(map(repr, twice))} is there twice; keep one")
+    return fields
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON; give a finite one")
+
+
 def _load_csv(path: Path) -> pd.DataFrame:
     # As text, because "007" is a name. Spreadsheets put a byte order mark in front.
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+    if not header:
+        raise ValueError(f"it is empty; its first line is {','.join(COLUMNS)}")
+    if len(set(header)) < len(header):
+        raise ValueError(f"two columns have one name: {', '.join(header)}; keep one")
+    if odd := [n for n, row in enumerate(rows) if len(row) != len(header)]:
+        raise ValueError(
+            f"row {odd[0]} has {len(rows[odd[0]])} values for {len(header)} columns; a value with "
+            "a comma needs quotes"
+        )
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
 def _load_array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        if file.read(6) != np.lib.format.MAGIC_PREFIX:
+            raise ValueError("it is no array of NumPy; save it with numpy.save")
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype not in [np.dtype(name) for name in DTYPES[path.stem]]:
         raise ValueError(f"dtype is {array.dtype}; convert it to {' or '.join(DTYPES[path.stem])}")
+    if (more := path.stat().st_size - array.offset - array.nbytes) != 0:
+        raise ValueError(f"it has {more} bytes more than its header says")
     return array
+
+
+def seal_of(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
+    """What the field `seal` of meta.json holds: the checksum of each file of the folder `path`
+    but meta.json, and as `digest` that of all other fields of `meta`."""
+    files = {file[0]: checksum(path / file[0], file) for file in signature(path)}
+    files.pop("meta.json", None)
+    fields = json.dumps({k: v for k, v in meta.items() if k != "seal"}, sort_keys=True)
+    return {"digest": hashlib.sha256(fields.encode()).hexdigest(), "files": files}
+
+
+@lru_cache(maxsize=64)
+def checksum(path: Path, _signature: tuple[Any, ...]) -> str:
+    """sha256 (hex) of a file, which is read once as long as its line of `signature` stays."""
+    return sha256(path)
+
+
+def check_seal(path: Path, meta: dict[str, Any] | None) -> Problems:
+    """Files that are not those that were sealed. Folders older than seals have none."""
+    if meta is None or "seal" not in meta:
+        return
+    sealed, found = meta["seal"], seal_of(path, meta)
+    changed = [] if sealed["digest"] == found["digest"] else ["meta.json"]
+    names = sorted(sealed["files"].keys() | found["files"].keys())
+    changed += [n for n in names if sealed["files"].get(n) != found["files"].get(n)]
+    if changed:
+        yield (
+            f"{', '.join(changed)}: not as written; prepare it again, or restore it; if you "
+            f"changed it yourself, say so with `python -m noisyseg.data {path}`"
+        )
 
 
 def _few(texts: Iterable[str]) -> Problems:
@@ -118,7 +200,15 @@ def _few(texts: Iterable[str]) -> Problems:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    """A text of one line that shows something: no control character, no half of a character."""
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        return False
+    kinds = {unicodedata.category(character) for character in value}
+    return not kinds & {"Cc", "Cs", "Zl", "Zp"} and any(kind[0] not in "CZ" for kind in kinds)
+
+
+def _is_licence(value: Any) -> bool:
+    return isinstance(value, str) and _is_text(" ".join(value.split()))
 
 
 def _is_list(value: Any, valid: Callable[[Any], bool], least: int = 0) -> bool:
@@ -127,15 +217,26 @@ def _is_list(value: Any, valid: Callable[[Any], bool], least: int = 0) -> bool:
 
 def _are_names(value: Any, least: int = 1) -> bool:
     # "all" is what exported tables call the mean over classes or annotators.
-    return _is_list(value, _is_text, least) and len({"all", *value}) == len(value) + 1
+    if not _is_list(value, _is_text, least):
+        return False
+    seen = {unicodedata.normalize("NFC", name.strip()) for name in value}
+    return len({"all", *seen}) == len(value) + 1
 
 
 def _is_size(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < float("inf")
+    return type(value) in (int, float) and _FINEST_MM <= value <= 1 / _FINEST_MM
 
 
 def _is_source(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"name", "checksum"}
+    named = isinstance(value, dict) and set(value) == {"name", "checksum"}
+    return named and all(map(_is_text, value.values()))
+
+
+def _is_seal(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"digest", "files"}:
+        return False
+    files = value["files"]
+    return isinstance(value["digest"], str) and isinstance(files, dict) and set(files) <= {*FILES}
 
 
 _NAMES = 'different names, none of them "all"'
@@ -144,12 +245,20 @@ META_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "classes": (lambda v: _are_names(v, 2), f"a list of two or more {_NAMES}"),
     "channels": (_are_names, f"a list of {_NAMES}"),
     "annotators": (lambda v: v is None or _are_names(v), f"null or a list of {_NAMES}"),
-    "spacing_mm": (lambda v: v is None or _is_list(v, _is_size), "null or positive numbers"),
+    "spacing_mm": (
+        lambda v: v is None or _is_list(v, _is_size),
+        f"null or positive numbers, in mm, from {_FINEST_MM:g} to {1 / _FINEST_MM:g}",
+    ),
     "origin": (lambda v: v in ORIGINS, f"one of {', '.join(ORIGINS)}"),
-    "licence": (lambda v: v is None or _is_text(v), "null or a text"),
+    "licence": (lambda v: v is None or _is_licence(v), "null or a text"),
     "sources": (lambda v: _is_list(v, _is_source), "a list of {name, checksum}"),
-    "prep_version": (lambda v: _is_text(v) or type(v) is int, "a text or a whole number"),
+    "prep_version": (
+        lambda v: _is_text(v) or (type(v) is int and abs(v) < 2**63),
+        "a text or a whole number",
+    ),
+    "seal": (_is_seal, "what noisyseg.write_prepared wrote: digest and files"),
 }
+OPTIONAL = ("seal",)  # folders written before there was one stay valid
 
 
 def check_meta(meta: dict[str, Any]) -> Problems:
@@ -159,9 +268,10 @@ def check_meta(meta: dict[str, Any]) -> Problems:
             yield f"meta.json: unknown field {field!r}; allowed are {', '.join(META_FIELDS)}"
     for field, (valid, wanted) in META_FIELDS.items():
         if field not in meta:
-            yield f"meta.json: field {field!r} is missing; make it {wanted}"
+            if field not in OPTIONAL:
+                yield f"meta.json: field {field!r} is missing; make it {wanted}"
         elif not valid(meta[field]):
-            yield f"meta.json: {field} is {meta[field]!r}; make it {wanted}"
+            yield f"meta.json: {field} is {reprlib.repr(meta[field])}; make it {wanted}"
 
 
 def check_index(index: pd.DataFrame) -> Problems:
@@ -171,8 +281,15 @@ def check_index(index: pd.DataFrame) -> Problems:
         yield from (f"index.csv: no column {c!r}; it needs {', '.join(COLUMNS)}" for c in absent)
         return
     for column in COLUMNS[:2]:
-        empty = np.flatnonzero(index[column].str.strip() == "")
+        texts = index[column].tolist()
+        empty = [row for row, text in enumerate(texts) if not text.strip()]
         yield from _few(f"index.csv: {column} of row {row} is empty; name it" for row in empty)
+        odd = [row for row, text in enumerate(texts) if text.strip() and not _is_text(text)]
+        yield from _few(
+            f"index.csv: {column} of row {row} is {reprlib.repr(texts[row])}; make it a text that "
+            "can be seen, of one line"
+            for row in odd
+        )
     twice = index.image_id[index.image_id.duplicated()].unique()
     yield from _few(f"index.csv: image_id {i!r} is repeated; make it unique" for i in twice)
     wrong = index[~index.split.isin(SPLITS)]

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy import ndarray
 
 from noisyseg.data import checks
 from noisyseg.data.views import Array, Rows, TrainingView, parse_labelling, ranks, take
-from noisyseg.storage import data_root
+from noisyseg.storage import data_root, recover
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class SegmentationDataset:
         total = hashlib.sha256(json.dumps(self.classes).encode())
         for file in checks.signature(self.path):
             if file[0] != "meta.json":
-                total.update(f"{file[0]}:{_checksum(self.path / file[0], file)}".encode())
+                total.update(f"{file[0]}:{checks.checksum(self.path / file[0], file)}".encode())
         return total.hexdigest()
 
     def split(self, name: str, limit: int | None = None) -> "SegmentationDataset":
@@ -159,12 +158,6 @@ class SegmentationDataset:
         return array
 
 
-@lru_cache(maxsize=64)
-def _checksum(path: Path, _signature: tuple[Any, ...]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_dataset(name_or_path: str | Path) -> SegmentationDataset:
     """Open a prepared folder: a name under `data_root()`, or any path.
 
@@ -192,6 +185,7 @@ def _find(name_or_path: str | Path) -> Path:
     given, root = Path(name_or_path).expanduser(), data_root()
     looked = list(dict.fromkeys([root / given, given.absolute()]))
     for path in looked:
+        recover(path)
         if path.is_dir():
             return path.resolve()
     there = sorted(p.name for p in root.glob("[!.]*/")) if root.is_dir() else []

@@ -1,5 +1,6 @@
 """Writing a prepared folder `data/<name>/`: whole, or not at all."""
 
+import glob
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from noisyseg.data import checks
 from noisyseg.data.views import index_table
+from noisyseg.storage import check_room, explained, locked, move_into_place, recover, write_bytes
 
 
 def write_prepared(
@@ -24,7 +26,7 @@ def write_prepared(
     overwrite: bool = False,
     **meta: Any,
 ) -> Path:
-    """Write the prepared folder `path` and return it; an interrupted call leaves none.
+    """Write the prepared folder `path` and return it; an interrupted call leaves the old or none.
 
     Anything like an array will do; memory-mapped input is copied in pieces.
 
@@ -41,7 +43,8 @@ def write_prepared(
             channels, annotators, spacing_mm, licence, sources (name, checksum), prep_version.
 
     Raises FileExistsError without `overwrite`, ValueError naming all that does not fit
-    together; pixel values and classes are checked on loading.
+    together; pixel values and classes are checked on loading. Where two processes write the same
+    folder, one waits. meta.json gets a `seal`: the checksum of each file, compared on loading.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -62,19 +65,49 @@ def write_prepared(
     problems = [*checks.check_meta(meta), *checks.check_index(index)]
     problems += checks.check_shapes(shapes, given.keys() - arrays.keys(), len(index), meta)
     checks.raise_all(problems, f"cannot write {path}")
-    _refuse(path, overwrite)
-    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-    part.mkdir(parents=True)
-    try:
-        for name, array in arrays.items():
-            _write_array(part / f"{name}.npy", array, len(meta["classes"]))
-        index.to_csv(part / "index.csv", index=False)
-        (part / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), "utf-8")
-        _refuse(path, overwrite)  # it may have appeared since
-        _move(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    needed = _bytes_of(arrays, len(meta["classes"]))
+    with locked(path):
+        recover(path)
+        for stray in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):  # of a killed process
+            shutil.rmtree(stray, ignore_errors=True)
+        _refuse(path, overwrite)
+        part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+        part.mkdir(parents=True)
+        try:
+            with explained(path, needed):
+                check_room(path, needed)
+                for name, array in arrays.items():
+                    _write_array(part / f"{name}.npy", array, len(meta["classes"]))
+                index.to_csv(part / "index.csv", index=False)
+                _write_meta(part, meta)
+                _refuse(path, overwrite)  # what does not know the lock may have come since
+                move_into_place(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return path
+
+
+def seal(path: str | Path) -> Path:
+    """Seal the prepared folder `path` as it is now, after a change that was meant; returns it.
+
+    Raises ValueError naming what else is wrong with it, and then leaves it without a seal.
+    """
+    path = Path(path).expanduser().resolve()
+    with locked(path):
+        meta = checks.load_json(path / "meta.json")
+        meta.pop("seal", None)
+        write_bytes(path / "meta.json", _text(meta))
+        checks.open_folder(path)
+        _write_meta(path, meta)
+    return path
+
+
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    write_bytes(folder / "meta.json", _text(meta | {"seal": checks.seal_of(folder, meta)}))
+
+
+def _text(meta: dict[str, Any]) -> bytes:
+    return json.dumps(meta, indent=1, ensure_ascii=False).encode()
 
 
 def _as_array(name: str, values: Any) -> Any:
@@ -101,6 +134,7 @@ def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[s
     empty = ("classes", "annotators", "spacing_mm", "origin", "licence")
     full: dict[str, Any] = dict.fromkeys(empty)
     full |= {"name": name, "sources": [], "prep_version": 1} | meta
+    full.pop("seal", None)  # of the folder it was copied from
     full["channels"] = meta.get("channels") or (["image"] if len(numbered) == 1 else numbered)
     return json.loads(json.dumps(full, default=lambda value: np.asarray(value).tolist()))
 
@@ -113,31 +147,33 @@ def _refuse(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{path}: overwriting would delete {strangers[:5]}; move them away")
 
 
-def _move(part: Path, path: Path) -> None:
-    old = part.with_suffix(".old")
-    if path.exists():
-        path.rename(old)
-    try:
-        part.rename(path)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+def _stored(name: str, dtype: np.dtype, n_classes: int) -> np.dtype:
+    """The dtype that an array `name` of `dtype` has in the file."""
+    if dtype in [np.dtype(allowed) for allowed in checks.DTYPES[name]]:
+        return dtype
+    is_image = name == "images"
+    if dtype.kind not in ("fiub" if is_image else "iub"):
+        raise ValueError(f"{name}: dtype {dtype} is not {checks.DTYPES[name]}")
+    return np.dtype("float32" if is_image else "int8" if n_classes <= 127 else "int16")
+
+
+def _bytes_of(arrays: dict[str, Any], n_classes: int) -> int:
+    """How many bytes the pixels of `arrays` take on the disk."""
+    return sum(
+        int(np.prod(array.shape, dtype=np.int64)) * _stored(name, array.dtype, n_classes).itemsize
+        for name, array in arrays.items()
+    )
 
 
 def _write_array(file: Path, array: Any, n_classes: int) -> None:
     # Plain writes and no memory map: memory stays flat, and a full disk raises.
-    is_image, dtype = file.stem == "images", np.dtype(array.dtype)
-    if dtype not in [np.dtype(name) for name in checks.DTYPES[file.stem]]:
-        if dtype.kind not in ("fiub" if is_image else "iub"):
-            raise ValueError(f"{file.stem}: dtype {dtype} is not {checks.DTYPES[file.stem]}")
-        dtype = np.dtype("float32" if is_image else "int8" if n_classes <= 127 else "int16")
+    dtype = _stored(file.stem, np.dtype(array.dtype), n_classes)
     header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, array.shape))}
     with file.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, header)
         for _, rows in checks.chunks(array):
             stored = rows.astype(dtype, order="C")
-            if not is_image and (stored != rows).any():
+            if file.stem != "images" and (stored != rows).any():
                 value = rows[stored != rows].flat[0]
                 raise ValueError(f"{file.stem}: {value} is no class; write -1 for not labelled")
             out.write(stored.data)

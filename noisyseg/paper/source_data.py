@@ -69,7 +69,6 @@ def export(runs: Iterable[Run] | Mapping[str, Run], kind: str = "values") -> Pat
         return path
     runs = list(runs.values() if isinstance(runs, Mapping) else runs)
     path, new, extra = _path(runs[0], kind), table(runs), list(ablations.columns(runs[0].config))
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         old = read_values(path) if path.exists() else new[:0]
         if list(old) == list(new):  # a table of an older format is written anew from the runs

@@ -24,7 +24,7 @@ from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.report import chapters, page
 from noisyseg.report.skills import estimate, report_of_estimate
 from noisyseg.runs import Run
-from noisyseg.storage import replacing, write_json
+from noisyseg.storage import locked, replacing, write_json
 from noisyseg.train import run
 
 STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
@@ -63,17 +63,18 @@ def build(
         raise ValueError(f"{out} lies inside --data {source}; give --out a folder elsewhere")
     asked = {"data": str(source), "method": method, "steps": steps, "seed": seed, "flip": flip}
     asked["anchor"] = METHODS[method].settings.get("anchor", "annotators")
-    _claim(out, asked | {"origin": origin, "files": _checksum(source)})
-    raw, prepared = prepared_folder(source, out, origin)
-    if load_dataset(prepared).labels is None:
-        raise ValueError(
-            f"{prepared} holds a truth and no labels, so there is no annotator to report on; add "
-            "labels.npy (or folders of masks), one mask an image and annotator"
-        )
-    done = run(own_config(prepared, method, steps, seed, progress, flip=flip))
-    if raw:
-        write_predictions(done, source, out / "predictions")
-    return report_page(done, out, resamples)
+    with locked(out):
+        _claim(out, asked | {"origin": origin, "files": _checksum(source)})
+        raw, prepared = prepared_folder(source, out, origin)
+        if load_dataset(prepared).labels is None:
+            raise ValueError(
+                f"{prepared} holds a truth and no labels, so there is no annotator to report on; "
+                "add labels.npy (or folders of masks), one mask an image and annotator"
+            )
+        done = run(own_config(prepared, method, steps, seed, progress, flip=flip))
+        if raw:
+            write_predictions(done, source, out / "predictions")
+        return report_page(done, out, resamples)
 
 
 def anchored(method: str, anchor: str) -> str:
@@ -137,7 +138,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         for part in ("prepared", "predictions"):
             shutil.rmtree(out / part, ignore_errors=True)
         write_json(file, settings)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(p.name != ".lock" for p in out.iterdir()):
         raise FileExistsError(f"{out} holds something else; give another --out, or empty it")
     else:
         out.mkdir(parents=True, exist_ok=True)

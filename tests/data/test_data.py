@@ -5,7 +5,9 @@ Oracles: NumPy and pandas reading the contract's files directly.
 
 import hashlib
 import json
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 import noisyseg as ns
+from noisyseg import storage
 from noisyseg.data import checks, dataset
 from noisyseg.data import folder as folder_module
 from noisyseg.data.views import collate, parse_labelling, split_by_case
@@ -154,7 +157,7 @@ class Interrupted(BaseException):
     """Stands for a Ctrl-C in the middle of writing."""
 
 
-@pytest.mark.parametrize("stage", ["_write_array", "_move"])
+@pytest.mark.parametrize("stage", ["_write_array", "move_into_place"])
 @pytest.mark.parametrize("exists", [False, True])
 def test_an_interrupted_write_leaves_nothing_or_the_old_folder(
     stage, exists, tmp_path, monkeypatch
@@ -168,7 +171,7 @@ def test_an_interrupted_write_leaves_nothing_or_the_old_folder(
 
     def fail(*args):
         calls.append(args)
-        if stage == "_move" or len(calls) == 2:
+        if stage == "move_into_place" or len(calls) == 2:
             raise Interrupted
         return real(*args)
 
@@ -179,20 +182,30 @@ def test_an_interrupted_write_leaves_nothing_or_the_old_folder(
     assert {p.name: p.read_bytes() for p in target.glob("*")} == before
 
 
+def fails_to_arrive(source, target, real=os.replace):
+    if str(source).endswith(".part") and Path(source).is_dir():
+        raise OSError("no")
+    real(source, target)
+
+
 def test_a_failed_rename_brings_the_old_folder_back(folder, monkeypatch):
-    real = dataset.Path.rename
-
-    def rename(self, target):
-        if self.suffix == ".part":
-            raise OSError("no")
-        return real(self, target)
-
-    monkeypatch.setattr(dataset.Path, "rename", rename)
+    monkeypatch.setattr(storage, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "replace", fails_to_arrive)
     with pytest.raises(OSError, match="no"):
         ns.write_prepared(folder, *arrays(), split=SPLIT, overwrite=True, **META)
     monkeypatch.undo()
     assert [p.name for p in folder.parent.iterdir()] == ["toy"]
     assert len(ns.load_dataset(folder)) == 10
+
+
+def test_a_folder_between_its_two_renames_comes_back(folder):
+    before = ns.load_dataset(folder).fingerprint
+    folder.rename(folder.with_name(".toy.0123abcd.part.old"))
+    folder.with_name(".toy.0123abcd.part").mkdir()
+    assert ns.load_dataset(folder).fingerprint == before
+    images, labels, truth = arrays()
+    ns.write_prepared(folder, 1 - images, labels, truth, split=SPLIT, overwrite=True, **META)
+    assert [p.name for p in folder.parent.iterdir()] == ["toy"]
 
 
 def test_only_overwrite_replaces(folder):
@@ -262,6 +275,11 @@ def test_empty_and_unknown_splits_are_errors(tmp_path):
 def edit_array(path, name, change):
     array = np.load(path / f"{name}.npy")
     np.save(path / f"{name}.npy", change(array))
+
+
+def unseal(path):
+    """What a folder was like before there were seals: every other check must stand alone."""
+    edit_meta(path, seal="remove")
 
 
 def put(*where, value):
@@ -438,11 +456,13 @@ def test_many_instances_are_counted_not_listed(folder):
 
 
 def test_an_unlabelled_test_image_is_allowed(folder):
+    unseal(folder)
     edit_array(folder, "labels", put(2, value=-1))
     assert len(ns.load_dataset(folder).split("test")) == 3
 
 
 def test_an_absent_truth_or_label_file_is_allowed_but_not_both(folder):
+    unseal(folder)
     (folder / "truth.npy").unlink()
     with pytest.raises(ValueError, match=r"no truth\.npy: pass truth="):
         ns.load_dataset(folder).read_truth()
@@ -453,6 +473,7 @@ def test_an_absent_truth_or_label_file_is_allowed_but_not_both(folder):
 
 
 def test_unnamed_annotators_get_numbers(folder):
+    unseal(folder)
     edit_meta(folder, annotators=None)
     assert ns.load_dataset(folder).annotators == ("annotator 1", "annotator 2", "annotator 3")
 
@@ -496,6 +517,7 @@ def test_a_name_is_looked_up_under_the_data_root(folder, monkeypatch):
 
 
 def test_the_fingerprint_follows_what_changes_numbers(folder):
+    unseal(folder)
     seen = [ns.load_dataset(folder).fingerprint]
     edits = [
         lambda: edit_array(folder, "images", put(0, 0, 0, 0, value=0.123)),
@@ -521,6 +543,132 @@ def test_an_unchanged_file_is_hashed_and_checked_once(folder, monkeypatch):
     first.meta["name"] = "scribbled on"
     again = ns.load_dataset(folder)
     assert again.fingerprint == first.fingerprint and again.meta["name"] == "toy"
+
+
+# --- the seal ---------------------------------------------------------------------------
+
+
+def flip_a_bit(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "truth.npy", "index.csv"])
+def test_a_changed_bit_is_found(name, folder):
+    sealed = ns.load_dataset(folder).meta["seal"]["files"][name]
+    assert sealed == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    flip_a_bit(folder / name, {"index.csv": 25, "images.npy": -4}.get(name, -1))
+    with pytest.raises(ValueError, match=f"{name}: not as written; prepare it again"):
+        ns.load_dataset(folder)
+
+
+def test_a_field_of_meta_changed_by_hand_is_found_and_can_be_accepted(folder):
+    edit_meta(folder, classes=["object", "background"])
+    with pytest.raises(ValueError, match=r"meta\.json: not as written.*noisyseg\.data"):
+        ns.load_dataset(folder)
+    folder_module.seal(folder)
+    assert ns.load_dataset(folder).classes == ("object", "background")
+
+
+def test_only_a_valid_folder_is_sealed(folder):
+    edit_array(folder, "truth", put(4, 0, 0, value=2))
+    with pytest.raises(ValueError, match="has value 2"):
+        folder_module.seal(folder)
+    assert "seal" not in json.loads((folder / "meta.json").read_text())
+
+
+def test_a_seal_does_not_change_the_fingerprint(folder):
+    sealed = ns.load_dataset(folder).fingerprint
+    unseal(folder)
+    assert ns.load_dataset(folder).fingerprint == sealed
+    # The formula of all tables published so far, written out.
+    total = hashlib.sha256(json.dumps(CLASSES).encode())
+    for name in ("images.npy", "labels.npy", "truth.npy", "index.csv"):
+        total.update(f"{name}:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}".encode())
+    assert total.hexdigest() == sealed
+
+
+def repeat_field(path):
+    text = (path / "meta.json").read_text().rstrip()[:-1]
+    (path / "meta.json").write_text(text + ', "classes": ["b", "a"]}')
+
+
+def replace_in(path, old, new):
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+
+
+def become_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def become_a_link(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
+def archive_as(path):
+    np.savez(path.with_suffix(".npz"), np.zeros(3))
+    path.with_suffix(".npz").replace(path)
+
+
+def add_bytes(path, more):
+    path.write_bytes(path.read_bytes() + more)
+
+
+def header_says(path, text):
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + text.ljust(len(content[10:128]) - 1).encode() + content[127:])
+
+
+# What a file may hold that no writer writes, and a reader takes, hangs on or chokes on.
+ODD = {
+    "field twice": (repeat_field, r"field 'classes' is there twice; keep one"),
+    "nested": (lambda p: (p / "meta.json").write_text("[" * 200_000), r"meta\.json: not usable"),
+    "not a number": (lambda p: edit_meta(p, spacing_mm=[float("nan"), 1]), "NaN is no number"),
+    "spacing 1e400": (lambda p: edit_meta(p, spacing_mm=[10**400, 1]), "positive numbers, in mm"),
+    "spacing 1e-300": (lambda p: edit_meta(p, spacing_mm=[1e-300, 1]), "positive numbers, in mm"),
+    "version": (lambda p: edit_meta(p, prep_version=10**4000), "whole number"),
+    "control character": (lambda p: edit_meta(p, classes=["a", "b\x1b[31m"]), "classes is"),
+    "null character": (lambda p: edit_meta(p, name="a\0b"), "name is"),
+    "half a character": (lambda p: edit_meta(p, annotators=["a", "b", "\ud800"]), "annotators is"),
+    "nothing to see": (lambda p: edit_meta(p, channels=["a", "\u200b"]), "channels is"),
+    "only a blank differs": (lambda p: edit_meta(p, classes=["a", " a"]), "different names"),
+    "null in index": (
+        lambda p: replace_in(p / "index.csv", "0003", "00\0003"), r"index\.csv: image_id of row 3"
+    ),
+    "column twice": (
+        lambda p: replace_in(p / "index.csv", "case_id", "image_id"), "two columns have one name"
+    ),
+    "a value more": (lambda p: replace_in(p / "index.csv", "0003,t", "0003,,t"), "row 3 has 4 val"),
+    "a value less": (lambda p: replace_in(p / "index.csv", "0003,t", "t"), "row 3 has 2 value"),
+    "open quote": (lambda p: replace_in(p / "index.csv", "0003,", '"0003,'), r"index\.csv: not us"),
+    "a long name": (
+        lambda p: replace_in(p / "index.csv", "0003,", "x" * 300_000 + ","), r"index\.csv: not us"
+    ),
+    "pipe": (lambda p: become_a_pipe(p / "images.npy"), r"images\.npy: not usable \(it is no file"),
+    "pipe for an index": (lambda p: become_a_pipe(p / "index.csv"), r"index\.csv: not usable"),
+    "device": (lambda p: become_a_link(p / "labels.npy", "/dev/zero"), r"labels\.npy: not usable"),
+    "link to nowhere": (lambda p: become_a_link(p / "truth.npy", "gone"), r"truth\.npy: missing"),
+    "link to itself": (lambda p: become_a_link(p / "truth.npy", "truth.npy"), r"truth\.npy: not"),
+    "archive": (lambda p: archive_as(p / "truth.npy"), "no array of NumPy"),
+    "code in a header": (
+        lambda p: header_says(p / "images.npy", "{'descr': print(1)"), r"images\.npy: not usable"
+    ),
+    "bytes behind": (lambda p: add_bytes(p / "truth.npy", b"more"), "4 bytes more than its header"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_no_writer_writes_is_named(case, folder):
+    unseal(folder)
+    damage, message = ODD[case]
+    damage(folder)
+    with pytest.raises(ValueError, match=message) as caught:
+        ns.load_dataset(folder)
+    lines = str(caught.value).split("\n")
+    assert all(line.isprintable() for line in lines) and len(str(caught.value)) < 5000
 
 
 # --- simulated and dropped labels -------------------------------------------------------
@@ -616,6 +764,7 @@ def test_the_draw_is_fair_and_depends_on_the_seed(tmp_path):
 
 
 def test_dropping_too_much_or_nothing_there_is_an_error(folder):
+    unseal(folder)
     whole = ns.load_dataset(folder)
     with pytest.raises(ValueError, match=r"labelling 'k4'.*'ada', 'bo', 'cy'"):
         whole.drop_labels("k4", 0)
@@ -692,6 +841,7 @@ def test_batches_are_the_items_stacked(space, tmp_path):
 
 
 def test_an_image_without_any_label_cannot_be_trained_on(folder):
+    unseal(folder)
     edit_array(folder, "labels", put(2, value=-1))
     with pytest.raises(ValueError, match=r"nobody labelled images \['0002'\]"):
         ns.load_dataset(folder).split("test").training_view()
