@@ -233,7 +233,7 @@ def class_table(
     else:
         table = {v: n for n, v in enumerate(sorted(where))}
     n = max(table.values(), default=0) + 1
-    if values is None and (classes is None or len(classes) != n):
+    if values is None and classes is None:
         _ask(found, where, n)
     if n < 2:
         raise ValueError(f"only the value {few(where)} occurs in all masks; give --values")
@@ -242,7 +242,7 @@ def class_table(
         seen = "; ".join(f"{v} in {where[v]}" if v in where else f"{v} nowhere" for v in table)
         raise ValueError(
             f"{n} values for the {len(names)} classes {few(names)} ({seen}); correct the masks, "
-            "--classes or --values"
+            "--classes or --values, or give --ignore for values that mean not labelled"
         )
     return table | {int(v): NOT_LABELLED for v in ignore}, names
 
