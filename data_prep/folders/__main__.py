@@ -104,8 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--tree", type=Path, help="the authors' {train,validate,test}/{Image,Over,...}/*.tif")
     add("--classes", nargs="+", metavar="NAME", help="class names, background first")
     add("--values", nargs="+", type=int, metavar="N", help="their values in the mask files")
-    add("--cases", help="who is on the image: a pattern with a group such as '(.+)_', or a\n"
-        "table.csv with columns image_id,case_id[,split]")  # fmt: skip
+    add(
+        "--cases",
+        help="who is on the image: a pattern with a group such as '(.+)_', or a\n"
+        "table.csv with columns image_id,case_id[,split]",
+    )
     add("--spacing", default="keep", help="millimetres along every axis, or keep")
     add("--size", nargs="+", metavar="PIXELS", help="crop or pad to H W (D H W), or largest")
     add("--normalise", choices=NORMALISE, default="zscore", help="each image and channel alone")

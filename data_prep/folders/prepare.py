@@ -68,8 +68,16 @@ def prepare(
     found = survey(listed.entries, spacing_mm, listed.tree)
     table, names = class_table(found, values, classes) if found.shapes else ({}, ["none", "read"])
     space = common_size(found, size, slices)
-    recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
-                    spacing_mm, listed.tree)  # fmt: skip
+    recipe = Recipe(
+        listed.annotators,
+        listed.has_truth,
+        table,
+        space,
+        normalise,
+        slices,
+        spacing_mm,
+        listed.tree,
+    )
     scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
     noted = sources(scans, _input(found, recipe))
     meta = {"sources": noted} | _channels(listed, found) | meta
@@ -163,7 +171,8 @@ def _folder_of(listed: Manifest, who: str) -> Path:
 def _notes(found: Survey, recipe: Recipe, names: Sequence[str]) -> list[str]:
     meaning = ", ".join(f"{v} = {names[n]}" for v, n in recipe.classes.items())
     notes = [f"mask values: {meaning}", f"size: {' x '.join(map(str, recipe.size))}"]
-    if (spacing := common_spacing(found, recipe.size)) is not None:
+    spacing = common_spacing(found, recipe.size)
+    if spacing is not None:
         notes.append(f"spacing: {' x '.join(f'{mm:g}' for mm in spacing)} mm")
     elif any(found.spacings.values()):
         notes.append("spacing: images differ, so none is stored; --spacing makes them alike")

@@ -128,7 +128,8 @@ def read_mask(file: Path, allowed: Iterable[int]) -> Volume:
     """A label map; `Unusable` for values that are not whole or not in `allowed`."""
     volume = read_volume(file)
     values = np.unique(volume.array)
-    if wrong := sorted(set(values.tolist()) - {float(v) for v in allowed}):
+    wrong = sorted(set(values.tolist()) - {float(v) for v in allowed})
+    if wrong:
         raise Unusable(
             f"{file}: holds {', '.join(f'{v:g}' for v in wrong[:5])}; a mask here has "
             f"{', '.join(map(str, allowed))} only"
@@ -146,8 +147,10 @@ def same_grid(volumes: Mapping[str, Volume]) -> None:
                 "lie on one grid; resample one to the other"
             )
         corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(base.array.shape) - 1)
-        gap = abs(nib.affines.apply_affine(base.affine, corners)
-                  - nib.affines.apply_affine(other.affine, corners)).max()  # fmt: skip
+        gap = abs(
+            nib.affines.apply_affine(base.affine, corners)
+            - nib.affines.apply_affine(other.affine, corners)
+        ).max()
         if gap > min(TOLERANCE_MM, 0.01 * min(base.spacing)):
             raise Unusable(
                 f"{name} and {first} lie {gap:.3g} mm apart (affines {other.affine[:3].tolist()} "

@@ -53,7 +53,8 @@ def signature(path: Path) -> tuple[tuple[str, int, int, int], ...]:
 
 def raise_all(problems: Iterable[str], title: str) -> None:
     """ValueError with one line a problem, if there is any."""
-    if found := list(problems):
+    found = list(problems)
+    if found:
         raise ValueError(f"{title} ({len(found)} to correct):\n- " + "\n- ".join(found))
 
 

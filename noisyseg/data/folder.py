@@ -91,10 +91,13 @@ def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[s
 
 
 def _refuse(path: Path, overwrite: bool) -> None:
-    there = {p.name for p in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
+    there = {path.name} if path.exists() else set()
+    if path.is_dir():
+        there = {file.name for file in path.iterdir()}
     if there and not overwrite:
         raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
-    if strangers := sorted(there - set(checks.FILES)):
+    strangers = sorted(there - set(checks.FILES))
+    if strangers:
         raise FileExistsError(f"{path}: overwriting would delete {strangers[:5]}; move them away")
 
 
@@ -116,7 +119,8 @@ def _write_array(file: Path, array: Any, n_classes: int) -> None:
     if dtype not in [np.dtype(name) for name in checks.DTYPES[file.stem]]:
         if dtype.kind not in ("fiub" if is_image else "iub"):
             raise ValueError(f"{file.stem}: dtype {dtype} is not {checks.DTYPES[file.stem]}")
-        dtype = np.dtype("float32" if is_image else "int8" if n_classes <= 127 else "int16")
+        whole = "int8" if n_classes <= 127 else "int16"
+        dtype = np.dtype("float32" if is_image else whole)
     header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, array.shape))}
     with file.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, header)
