@@ -35,7 +35,8 @@ VARIANTS = {
 
 def is_there(name: str) -> bool:
     """Whether the prepared folder `name` exists, from whatever source; says so."""
-    if there := (data_root() / name).exists():
+    there = (data_root() / name).exists()
+    if there:
         print(f"{data_root() / name}: already there, left alone")
     return there
 

@@ -79,7 +79,8 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
     found: dict[str, dict[str, Path]] = {}
     for file, name, what in _scans(Path(folder)):
         files = found.setdefault(name, {})
-        if (other := files.setdefault(what, file)) != file:
+        other = files.setdefault(what, file)
+        if other != file:
             raise ValueError(f"{file} and {other} are the same case twice; remove one")
     if not found:
         raise FileNotFoundError(
@@ -105,7 +106,8 @@ def _scans(folder: Path) -> Iterator[tuple[Path, str, str]]:
     for where, folders, files in walk(folder):
         # A folder with the name of a scan is damage: the case says so when it is read.
         for file in sorted(folders + files):
-            if match := SCAN.fullmatch(file):
+            match = SCAN.fullmatch(file)
+            if match:
                 what = match["what"].lower()
                 yield where / file, match["name"], SINCE_2023.get(what, what)
             elif MISNAMED.fullmatch(file):
@@ -128,7 +130,8 @@ def _refuse_other_tumours(names: Iterable[str], folder: Path) -> None:
 def _refuse_two_years(names: Iterable[str], folder: Path) -> None:
     # 2020 has the patients of 2019, and 2023 those of 2021, under new names: one brain could
     # be trained and tested on.
-    years = {m[0].lower(): name for name in sorted(names) if (m := YEAR.match(name))}
+    dated = [(YEAR.match(name), name) for name in sorted(names)]
+    years = {year[0].lower(): name for year, name in dated if year}
     if len(years) > 1:
         raise ValueError(
             f"{folder} holds cases of {len(years)} years ({', '.join(sorted(years.values()))}); "
@@ -186,7 +189,9 @@ def _chosen(truth: np.ndarray, options: Options, file: Path) -> np.ndarray:
     if options.all_classes:
         good &= np.all([(truth == k).any((0, 1)) for k in (1, 2, 3)], axis=0)
     if not good.any():
-        wanted = f"{options.min_pixels} pixels of tumour" + " of all classes" * options.all_classes
+        wanted = f"{options.min_pixels} pixels of tumour"
+        if options.all_classes:
+            wanted += " of all classes"
         raise Unusable(f"{file}: no slice has {wanted}; lower --min-pixels or remove the case")
     return np.flatnonzero(good)[:: options.every]
 
@@ -208,12 +213,22 @@ def prepare(
     cases = find_cases(Path(folder), options)
     settings = options._asdict() | {"prep_version": PREP_VERSION}
     return prepare_cases(
-        out or data_root() / "brats", cases, partial(read_case, options=options), settings,
-        strict=strict, force=force, name="brats", classes=[*CLASSES], origin=origin,
-        channels=[*options.modalities], annotators=None, prep_version=PREP_VERSION,
+        out or data_root() / "brats",
+        cases,
+        partial(read_case, options=options),
+        settings,
+        strict=strict,
+        force=force,
+        name="brats",
+        classes=[*CLASSES],
+        origin=origin,
+        channels=[*options.modalities],
+        annotators=None,
+        prep_version=PREP_VERSION,
         sources=sources(cases, Input(VOLUMES, options.spacing)),
-        spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
-    )  # fmt: skip
+        spacing_mm=[options.spacing] * 2,
+        licence=LICENCE if origin == "real" else STAND_IN,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

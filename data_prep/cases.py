@@ -192,7 +192,8 @@ def fingerprint(cases: Sequence[Case]) -> str:
 def _refuse_repeats(cases: Sequence[Case]) -> None:
     first: dict[str, Case] = {}
     for case in cases:
-        if (other := first.setdefault(case.name, case)) is not case:
+        other = first.setdefault(case.name, case)
+        if other is not case:
             raise ValueError(
                 f"case {case.name} is there twice: {other.files[0].parent} and "
                 f"{case.files[0].parent}; remove one"
@@ -227,7 +228,8 @@ def _key(case: Case, settings: Mapping[str, Any]) -> str:
 
 
 def _store(part: Path, slices: Slices) -> None:
-    arrays = {n: a for n in ARRAYS if (a := getattr(slices, n)) is not None}
+    given = {name: getattr(slices, name) for name in ARRAYS}
+    arrays = {name: array for name, array in given.items() if array is not None}
     if not len(slices.ids):
         raise Unusable("no slice is left; lower the number of labelled pixels asked for")
     lengths = {n: len(a) for n, a in arrays.items()} | {"ids": len(slices.ids)}
@@ -294,7 +296,8 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """
     seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
     for where, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(where)) in seen:
+        real = os.path.realpath(where)
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)

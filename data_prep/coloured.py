@@ -27,9 +27,14 @@ Pictures = UInt8[ndarray, "image rgb height width"]
 # Class k is the k-th colour, RGB 0..255. Look-alikes are each other's nearest colour, so near
 # that noise makes a single pixel ambiguous (not a stroke); yellow has no look-alike.
 COLOURS = {
-    "red": (255, 30, 50), "orange": (255, 115, 30), "green": (20, 170, 30), "teal": (0, 175, 125),
-    "blue": (40, 80, 255), "violet": (140, 60, 255), "yellow": (255, 240, 60),
-}  # fmt: skip
+    "red": (255, 30, 50),
+    "orange": (255, 115, 30),
+    "green": (20, 170, 30),
+    "teal": (0, 175, 125),
+    "blue": (40, 80, 255),
+    "violet": (140, 60, 255),
+    "yellow": (255, 240, 60),
+}
 LOOK_ALIKE = ((1, 2), (3, 4), (5, 6))
 ANNOTATORS = ("good", "over", "under", "swap", "wrong")
 SIZES = {"train": 2400, "val": 500, "test": 2000}  # all that the profile "reduced" uses
@@ -95,7 +100,8 @@ def _write(out: Path, sizes: dict[str, int], force: bool) -> Path:
     digits = mnist.read_embedded()
     split = np.array(mnist.splits_of(*map(len, digits.values())))
     for name, size in sizes.items():
-        if not 1 <= size <= (there := np.sum(split == name)):
+        there = np.sum(split == name)
+        if not 1 <= size <= there:
             raise ValueError(f"{name} is {size}: the embedded digits allow 1 to {there}")
     rows = np.sort(np.concatenate([np.flatnonzero(split == s)[:n] for s, n in sizes.items()]))
     names = [f"{s}-{i:05d}" for s, images in digits.items() for i in range(len(images))]
@@ -104,12 +110,23 @@ def _write(out: Path, sizes: dict[str, int], force: bool) -> Path:
     images = [mnist.noisy(painted[:, c], [f"{i}/{c}" for i in ids]) for c in range(3)]
     checksum = f"sha256:{hashlib.sha256(every.tobytes()).hexdigest()}"
     return write_prepared(
-        out, np.concatenate(images, 1), annotate(truth, ids), truth, None, split[rows].tolist(),
-        ids, overwrite=force, name="coloured", classes=["background", *COLOURS],
-        channels=["noisy red", "noisy green", "noisy blue"], annotators=ANNOTATORS,
-        sources=[{"name": "embedded", "checksum": checksum}], prep_version=PREP_VERSION,
-        licence=mnist.LICENCE, origin="simulated",  # the digits are real, the colours are not
-    )  # fmt: skip
+        out,
+        np.concatenate(images, 1),
+        annotate(truth, ids),
+        truth,
+        None,
+        split[rows].tolist(),
+        ids,
+        overwrite=force,
+        name="coloured",
+        classes=["background", *COLOURS],
+        channels=["noisy red", "noisy green", "noisy blue"],
+        annotators=ANNOTATORS,
+        sources=[{"name": "embedded", "checksum": checksum}],
+        prep_version=PREP_VERSION,
+        licence=mnist.LICENCE,
+        origin="simulated",  # the digits are real, the colours are not
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

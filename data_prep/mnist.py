@@ -28,6 +28,7 @@ from noisyseg.storage import data_root, locked
 Digits = UInt8[ndarray, "image height width"]
 
 HERE = Path(__file__).parent / "embedded"
+SPLIT_SEED = 0
 EMBEDDED = {"train": 10_000, "test": 2_000}  # the first digits of each official file
 # The paper does not state its noise. Gaussian noise of this mean and sd, clipped to 0..1, is the
 # closest of the simple models tried (data_prep/README.md) to the samples the authors ship.
@@ -148,7 +149,7 @@ def truth_of(digits: Digits) -> Int8[ndarray, "image height width"]:
 def splits_of(n_train: int, n_test: int) -> list[str]:
     """The split of each digit, official order: every fifth training digit, drawn, is held out."""
     held_out = np.zeros(n_train, bool)
-    held_out[np.random.default_rng(0).permutation(n_train)[: n_train // 5]] = True
+    held_out[np.random.default_rng(SPLIT_SEED).permutation(n_train)[: n_train // 5]] = True
     return [*np.where(held_out, "val", "train").tolist(), *["test"] * n_test]
 
 

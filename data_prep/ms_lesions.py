@@ -71,7 +71,8 @@ def find_cases(folder: Path, options: Options = DEFAULT) -> list[Case]:
         if what in MODALITIES and bool(match["pp"]) != (options.which == "preprocessed"):
             continue
         files = found.setdefault(match["name"].lower(), {})
-        if (other := files.setdefault(what, file)) != file:
+        other = files.setdefault(what, file)
+        if other != file:
             raise ValueError(f"{file} and {other} are the same scan twice; remove one")
     if not found:
         raise FileNotFoundError(
@@ -91,7 +92,8 @@ def _scans(folder: Path) -> Iterator[tuple[Path, re.Match]]:
     for where, folders, files in walk(folder):
         # A folder with the name of a scan is damage: the case says so when it is read.
         for name in sorted(folders + files):
-            if match := SCAN.fullmatch(name):
+            match = SCAN.fullmatch(name)
+            if match:
                 yield where / name, match
 
 
@@ -109,9 +111,11 @@ def read_case(case: Case, options: Options) -> Slices:
     images = [volumes.resample(volumes.normalise(v), spacing).array for v in scans.values()]
     raters = [volumes.resample_mask(v, spacing).array > 0 for v in masks.values()]
     truth = {
-        "mask1": raters[0], "mask2": raters[1],
-        "union": raters[0] | raters[1], "intersection": raters[0] & raters[1],
-    }[options.truth]  # fmt: skip
+        "mask1": raters[0],
+        "mask2": raters[1],
+        "union": raters[0] | raters[1],
+        "intersection": raters[0] & raters[1],
+    }[options.truth]
     seen = volumes.centre(truth, options.crop)  # what the crop cuts off does not count
     keep = np.flatnonzero(seen.sum((0, 1)) >= options.min_pixels)[:: options.every]
     if not len(keep):
@@ -146,32 +150,56 @@ def prepare(
     cases = find_cases(folder, options)
     settings = options._asdict() | {"prep_version": PREP_VERSION}
     return prepare_cases(
-        out or data_root() / "ms", cases, partial(read_case, options=options), settings,
-        strict=strict, force=force, name="ms", classes=["background", "lesion"],
-        channels=[*options.modalities], origin=origin, prep_version=PREP_VERSION,
+        out or data_root() / "ms",
+        cases,
+        partial(read_case, options=options),
+        settings,
+        strict=strict,
+        force=force,
+        name="ms",
+        classes=["background", "lesion"],
+        channels=[*options.modalities],
+        origin=origin,
+        prep_version=PREP_VERSION,
         annotators=["rater 1", "rater 2"] if options.raters else None,
         sources=sources(cases, Input(VOLUMES, options.spacing)),
-        spacing_mm=[options.spacing] * 2, licence=LICENCE if origin == "real" else STAND_IN,
-    )  # fmt: skip
+        spacing_mm=[options.spacing] * 2,
+        licence=LICENCE if origin == "real" else STAND_IN,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
     parser = argparse.ArgumentParser(
-        "python -m data_prep.ms_lesions", None, __doc__,
+        "python -m data_prep.ms_lesions",
+        None,
+        __doc__,
         formatter_class=argparse.RawTextHelpFormatter,
-    )  # fmt: skip
+    )
     add, default = parser.add_argument, DEFAULT
     add("--folder", type=Path, required=True, help="the folder `training` of the archive")
     add("--out", type=Path, help="prepared folder (default: ms below the data root)")
-    add("--modalities", nargs="+", choices=MODALITIES, default=default.modalities,
-        help="channels; the paper has FLAIR and T1 (default: flair mprage)")  # fmt: skip
-    add("--which", choices=("preprocessed", "orig"), default=default.which,
+    add(
+        "--modalities",
+        nargs="+",
+        choices=MODALITIES,
+        default=default.modalities,
+        help="channels; the paper has FLAIR and T1 (default: flair mprage)",
+    )
+    add(
+        "--which",
+        choices=("preprocessed", "orig"),
+        default=default.which,
         help="orig: needs masks on the grid of the originals; those of the archive lie on the\n"
-        "preprocessed one, so its tree as it is ends in the error about one grid")  # fmt: skip
+        "preprocessed one, so its tree as it is ends in the error about one grid",
+    )
     add("--truth", choices=TRUTHS, default=default.truth, help="what is the truth (mask1)")
-    add("--annotators", choices=("simulated", "raters"), default="simulated",
-        help="simulated at run time as in the paper, or the two raters themselves")  # fmt: skip
+    add(
+        "--annotators",
+        choices=("simulated", "raters"),
+        default="simulated",
+        help="simulated at run time as in the paper, or the two raters themselves",
+    )
     add("--spacing", type=float, default=default.spacing, help="mm (1.0)")
     add("--crop", type=int, nargs=2, default=default.crop, help="pixels left-right, front-back")
     add("--min-pixels", type=int, default=default.min_pixels, help="lesion pixels of a slice (1)")
@@ -187,9 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
     options = Options(
-        tuple(args.modalities), args.which, args.truth, args.annotators == "raters",
-        args.spacing, tuple(args.crop), args.min_pixels, args.every,
-    )  # fmt: skip
+        tuple(args.modalities),
+        args.which,
+        args.truth,
+        args.annotators == "raters",
+        args.spacing,
+        tuple(args.crop),
+        args.min_pixels,
+        args.every,
+    )
     try:
         with size.allowing(args.max_gb):
             print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))

@@ -103,6 +103,7 @@ KL_WEIGHT = 5.0
 
 
 SAMPLES = 16
+DRAWS_SEED = 0  # the same draws on every call
 
 
 class Encoder(nn.Module):
@@ -183,7 +184,7 @@ class ProbUNet(nn.Module):
         if self.training:
             centre = self.decode(features, prior.mean)
             return Prediction(centre, None, latent=Latent(self, image, features, prior))
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(DRAWS_SEED)
         noise = torch.randn(SAMPLES, LATENT, generator=generator).to(image.device)
         draws = [
             self.decode(features, prior.mean + prior.stddev * step).log_softmax(1) for step in noise

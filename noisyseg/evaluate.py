@@ -162,7 +162,8 @@ def alone_and_averaged(runs: Iterable[Run]) -> pd.DataFrame:
     several data sets.
     """
     runs = list(runs)
-    if len(names := {run.config.dataset for run in runs}) != 1:
+    names = {run.config.dataset for run in runs}
+    if len(names) != 1:
         raise ValueError(f"give runs of one data set, not of {sorted(names)}")
     groups: dict[tuple[str, str, str], dict[str, nn.Module]] = {}
     for run in runs:

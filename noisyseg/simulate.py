@@ -86,10 +86,11 @@ def class_swap(
     (0, 1) swaps two; the paper's BraTS annotator "wrong" is a cycle of three. None swaps
     1 and 2 where a class above 1 occurs, so that a two-class mask never gets a third class.
     """
-    cycle = classes if classes is not None else (1, 2) if mask.max(initial=0) > 1 else ()
+    if classes is None:
+        classes = (1, 2) if mask.max(initial=0) > 1 else ()
     written = mask.astype(np.int8)
-    for k, old in enumerate(cycle):
-        written[mask == old] = cycle[(k + 1) % len(cycle)]
+    for k, old in enumerate(classes):
+        written[mask == old] = classes[(k + 1) % len(classes)]
     return written
 
 
@@ -159,7 +160,8 @@ def _passes(
     """
     if not 0 <= degree_px < np.inf:
         raise ValueError(f"degree_px is {degree_px}: a degree is a number of pixels, 0 or more")
-    for _ in range(whole := int(degree_px)):
+    whole = int(degree_px)
+    for _ in range(whole):
         region = step(region)
     if degree_px == whole or not region.size:
         return region
@@ -289,7 +291,8 @@ def _options(annotator: str, given: int | float | Mapping[str, Any]) -> dict[str
     kind, named = _named(annotator)
     options = named | (dict(given) if isinstance(given, Mapping) else {"degree_px": given})
     allowed = [*signature(ANNOTATORS[kind]).parameters][2:]
-    if unknown := [name for name in options if name not in allowed]:
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
         raise ValueError(f"annotator {annotator!r} has no {unknown}; allowed: {allowed or 'none'}")
     return options
 

@@ -26,6 +26,8 @@ from noisyseg.data.views import TrainingView, collate
 from noisyseg.evaluate import EVALUATION_BATCH, evaluate, evaluate_fusion
 from noisyseg.methods import METHODS
 
+# Primes between the seeds of two runs, so that the epochs of one never draw what another draws.
+SEED_STEP, FLIP_STEP = 1_000_003, 7_919
 Batches = DataLoader[dict[str, Tensor]]
 OnEpoch = Callable[[dict[str, float]], bool | None]
 
@@ -128,7 +130,7 @@ def _loader(view: TrainingView, cfg: ExperimentConfig, epoch: int | None = None)
     """Batches of `view`; shuffled by (seed, epoch) alone, so that a resumed run sees the same."""
     if epoch is None:
         return DataLoader(view, batch_size=EVALUATION_BATCH, collate_fn=collate)
-    order = torch.Generator().manual_seed(1_000_003 * cfg.seed + epoch)
+    order = torch.Generator().manual_seed(SEED_STEP * cfg.seed + epoch)
     return DataLoader(
         view, batch_size=cfg.batch_size, shuffle=True, generator=order, collate_fn=collate
     )
@@ -170,7 +172,7 @@ def fit(
     ):
         batches = fabric.setup_dataloaders(_loader(train, cfg, epoch))
         with torch.random.fork_rng():  # a generative model draws; an epoch's draws are its own
-            torch.manual_seed(1_000_003 * cfg.seed + epoch)
+            torch.manual_seed(SEED_STEP * cfg.seed + epoch)
             row = {"epoch": epoch + 1} | _train_epoch(
                 fabric, wrapped, wrapped_optimiser, schedule, batches, loss, cfg, epoch
             )
@@ -182,7 +184,8 @@ def fit(
             raise TrainingStopped(f"stopped after epoch {epoch + 1} of {cfg.epochs}")
     if METHODS[cfg.method].head in ("pixel", "global", "low_rank"):
         coupled = METHODS[cfg.method].loss != "calibrated"
-        if message := diagnostics.warning(history[-1], needs_matrices=coupled):
+        message = diagnostics.warning(history[-1], needs_matrices=coupled)
+        if message:
             # Explicit: the reader's cell is of interest, not a line of this file.
             warnings.warn_explicit(f"{cfg.method}: {message}", SwapWarning, "noisyseg", 0)
     return pd.DataFrame(history), fabric.device
@@ -221,7 +224,7 @@ def _train_epoch(
 ) -> dict[str, float]:
     model.train()
     total: Any = 0.0
-    coin = torch.Generator().manual_seed(7_919 * cfg.seed + epoch)
+    coin = torch.Generator().manual_seed(FLIP_STEP * cfg.seed + epoch)
     for batch in batches:
         if cfg.flip:
             batch = _flipped(batch, coin)

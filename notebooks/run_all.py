@@ -47,9 +47,11 @@ class Outcome(NamedTuple):
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; everything is optional."""
     parser = argparse.ArgumentParser(
-        prog="python notebooks/run_all.py", description=__doc__, epilog=EXAMPLES,
+        prog="python notebooks/run_all.py",
+        description=__doc__,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--profile", choices=PROFILES, help="size of every run (default: each notebook's own)")
     add("--fresh", action="store_true", help="train also the runs that come with the repository")
@@ -182,10 +184,16 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], timeout:
     quiet = ["--IPKernelApp.log_level=40"]
     try:
         pm.execute_notebook(
-            str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False,
-            cwd=str(notebook.parent), start_timeout=120, execution_timeout=timeout,
+            str(notebook),
+            str(executed),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(notebook.parent),
+            start_timeout=120,
+            execution_timeout=timeout,
             extra_arguments=quiet,
-        )  # fmt: skip
+        )
     except pm.PapermillExecutionError as error:
         return f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
     except CellTimeoutError as error:  # no PapermillExecutionError, and the file says completed

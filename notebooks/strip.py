@@ -86,9 +86,10 @@ def strip(file: Path) -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; the exit status is 1 when a file was changed, as pre-commit wants it."""
     parser = argparse.ArgumentParser(
-        prog="python notebooks/strip.py", description=__doc__,
+        prog="python notebooks/strip.py",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("files", nargs="*", type=Path, metavar="NOTEBOOK")
     changed = [str(file) for file in parser.parse_args(arguments).files if strip(file)]
     if changed:

@@ -211,7 +211,8 @@ BANNED = {
 def test_no_file_names(what):
     found = {}
     for path in tracked():
-        if match := re.search(BANNED[what], text_of(path)):
+        match = re.search(BANNED[what], text_of(path))
+        if match:
             found[relative(path)] = match[0]
     assert not found, f"{what}: {found}"
 

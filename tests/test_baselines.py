@@ -59,7 +59,8 @@ def test_the_bound_against_a_literal_loop():
     for n in range(5):
         for y in range(8):
             for x in range(9):
-                if (k := int(label[n, 0, y, x])) >= 0:
+                k = int(label[n, 0, y, x])
+                if k >= 0:
                     total = total - logits[n, :, y, x].log_softmax(0)[k]
                     pixels += 1
         for d in range(LATENT):

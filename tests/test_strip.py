@@ -48,7 +48,8 @@ def strip(path):
 
 def test_noise_and_live_views_go_and_the_rest_stays(book):
     assert strip(book).returncode == 1
-    (cell,) = (found := nbformat.read(book, 4)).cells
+    found = nbformat.read(book, 4)
+    (cell,) = found.cells
     assert not {"widgets", "papermill"} & set(found.metadata)
     assert cell.metadata == {"tags": ["checks"]} and cell.execution_count == 3
     still, stream = cell.outputs  # a live view without a picture leaves nothing to see
@@ -77,7 +78,8 @@ def test_a_notebook_that_ran_again_and_shows_the_same_is_the_same(tmp_path):
     books = []
     for name in ("a", "b"):
         cells = [v4.new_code_cell(code, id="one"), v4.new_code_cell(code, id="two")]
-        nbformat.write(v4.new_notebook(cells=cells), path := tmp_path / f"{name}.ipynb")
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(v4.new_notebook(cells=cells), path)
         command = [sys.executable, "-m", "jupyter", "execute", "--inplace", path]
         subprocess.run(command, check=True, capture_output=True)
         strip(path)

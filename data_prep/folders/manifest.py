@@ -114,7 +114,8 @@ def read_manifest(file: str | Path) -> Manifest:
 
 def _roles(file: Path, table: pd.DataFrame) -> dict[str, list[str]]:
     """The names of the channels and of the annotators, from the names of the columns."""
-    if absent := [column for column in FIXED if column not in table]:
+    absent = [column for column in FIXED if column not in table]
+    if absent:
         raise ValueError(f"{file}: no column {few(absent)}; the first line names them")
     roles: dict[str, list[str]] = {"channel": [], "annotator": []}
     for column in table.columns.difference([*FIXED, "truth", TREE], sort=False):
@@ -133,9 +134,11 @@ def _roles(file: Path, table: pd.DataFrame) -> dict[str, list[str]]:
 
 def _check_rows(file: Path, table: pd.DataFrame) -> None:
     for column in ("image", "case"):
-        if (empty := table[column].str.strip() == "").any():
+        empty = table[column].str.strip() == ""
+        if empty.any():
             raise ValueError(f"{file}: {column} of line {empty.argmax() + 2} is empty; name it")
-    if twice := table.image[table.image.duplicated()].unique().tolist():
+    twice = table.image[table.image.duplicated()].unique().tolist()
+    if twice:
         raise ValueError(f"{file}: image {few(twice)} is there twice; keep one line each")
     given = table[table.split.str.strip() != ""]
     if 0 < len(given) < len(table):

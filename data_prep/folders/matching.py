@@ -54,7 +54,8 @@ def list_files(folder: Path, known: Sequence[Path] = ()) -> dict[str, Path]:
             continue
         if not _is_wanted(file):
             continue
-        if (other := found.setdefault(stem_of(file), file)) is not file:
+        other = found.setdefault(stem_of(file), file)
+        if other is not file:
             raise ValueError(
                 f"{folder}: {other.name} and {file.name} have the same name before their suffix; "
                 "remove or rename one"
@@ -86,7 +87,8 @@ def without(stem: str, words: Sequence[str], inside: bool = False) -> str:
     for word in map(re.escape, map(composed, words)):
         patterns = [rf"^(.+)[-_. ]{word}$", rf"^{word}[-_. ](.+)$"]
         for pattern in [*patterns, rf"^(.+)_{word}(_.+)$"] if inside else patterns:
-            if hit := re.match(pattern, stem, re.IGNORECASE):
+            hit = re.match(pattern, stem, re.IGNORECASE)
+            if hit:
                 return "".join(hit.groups())
     return stem
 
@@ -134,7 +136,8 @@ def match(
     """
     found: dict[str, Path] = {}
     read = {stem: _readings(stem, names, words, tree) for stem in masks}
-    if strangers := [stem for stem, images in read.items() if not images]:
+    strangers = [stem for stem, images in read.items() if not images]
+    if strangers:
         listed = few(_stranger(masks[stem], stem, words, names) for stem in strangers)
         raise ValueError(
             f"{who}: {len(strangers)} of {len(masks)} masks belong to no image: {listed}; "
@@ -144,7 +147,8 @@ def match(
         _refuse_two_meanings(read, masks, who)
     for stem, file in masks.items():
         image = read[stem][0]
-        if (other := found.setdefault(image, file)) is not file:
+        other = found.setdefault(image, file)
+        if other is not file:
             raise ValueError(
                 f"{who}: {other} and {file.name} both belong to image {image}; remove one"
             )
@@ -201,7 +205,8 @@ def _by_pattern(pattern: str, names: Sequence[str]) -> dict[str, str]:
     if compiled.groups < 1:
         raise ValueError(f"--cases {pattern!r} has no group; put brackets round the patient")
     hits = {name: compiled.match(name.rpartition("/")[2]) for name in names}
-    if wrong := [name for name, hit in hits.items() if not (hit and hit[1])]:
+    wrong = [name for name, hit in hits.items() if not (hit and hit[1])]
+    if wrong:
         raise ValueError(f"--cases {pattern!r} finds no patient in {few(wrong)}; correct it")
     return {name: hit[1] for name, hit in hits.items() if hit}
 
@@ -213,7 +218,8 @@ def _read_table(file: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:
         raise ValueError(f"{file} is no table ({error}); write image_id,case_id[,split]") from error
-    if absent := {"image_id", "case_id"} - set(table):
+    absent = {"image_id", "case_id"} - set(table)
+    if absent:
         raise ValueError(f"{file}: no column {few(sorted(absent))}; name it in the first line")
     table.image_id = table.image_id.map(composed)
     _check_rows(file, table, names)
@@ -225,17 +231,21 @@ def _read_table(file: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[
 
 
 def _check_rows(file: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
-    if twice := table.image_id[table.image_id.duplicated()].unique().tolist():
+    twice = table.image_id[table.image_id.duplicated()].unique().tolist()
+    if twice:
         raise ValueError(f"{file}: image_id {few(twice)} is there twice; keep one row each")
-    if unknown := [i for i in table.image_id if i not in set(names)]:
+    unknown = [i for i in table.image_id if i not in set(names)]
+    if unknown:
         near = get_close_matches(unknown[0], names, n=3)
         raise ValueError(
             f"{file}: no image is called {few(unknown)} (near: {', '.join(near) or 'none'}); "
             "correct image_id or remove the row"
         )
-    if lost := [name for name in names if name not in set(table.image_id)]:
+    lost = [name for name in names if name not in set(table.image_id)]
+    if lost:
         raise ValueError(f"{file}: no row for image {few(lost)}; add one or remove the image")
-    if (empty := table.case_id.str.strip() == "").any():
+    empty = table.case_id.str.strip() == ""
+    if empty.any():
         raise ValueError(f"{file}: case_id of {few(table.image_id[empty])} is empty; name it")
 
 
@@ -246,7 +256,8 @@ def one_split_each(rows: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
     """
     splits: dict[str, tuple[str, str]] = {}
     for image, patient, given, source in rows:
-        if (split := SPLITS.get(given.strip().lower())) is None:
+        split = SPLITS.get(given.strip().lower())
+        if split is None:
             raise ValueError(
                 f"{source}: split {given!r} of image {image} is unknown; use train, val or test"
             )

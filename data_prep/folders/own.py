@@ -129,14 +129,16 @@ def _first(entry: Entry) -> Path:
 
 
 def _there(folder: Path, name: str) -> list[Path]:
-    return [f for suffix in WRITTEN if (f := folder / f"{name}{suffix}").exists()]
+    files = [folder / f"{name}{suffix}" for suffix in WRITTEN]
+    return [file for file in files if file.exists()]
 
 
 def _make_way(entries: Sequence[Entry], out: Path, note: str) -> None:
     """Predictions of another run move from `out` to beside it; this run's come back from there."""
     # The truth of an image is written first: where it is missing, nothing is there.
     notes = {_note_of(f) for entry in entries for f in _there(out / entry.name, "truth")}
-    if not (others := sorted(notes - {note})):
+    others = sorted(notes - {note})
+    if not others:
         return
     other, kept = _beside(out, others[0]), _beside(out, note)
     if other.exists():

@@ -77,8 +77,10 @@ def _by_channel(
     if numbered:
         listed = _split_numbered(listed, folders)
     elif len(listed) > 1:
-        shorter = [{without(s, [Path(d).name]): f for s, f in files.items()}
-                   for d, files in zip(folders, listed, strict=True)]  # fmt: skip
+        shorter = [
+            {without(s, [Path(d).name]): f for s, f in files.items()}
+            for d, files in zip(folders, listed, strict=True)
+        ]
         for short, files, folder in zip(shorter, listed, folders, strict=True):
             if len(short) != len(files):
                 raise ValueError(f"{folder}: two files mean the same image; rename one")
@@ -167,7 +169,8 @@ def _kinds(folder: Path) -> dict[str, Path]:
     for inner in _inner(folder):
         if kinds.setdefault(inner.name.lower(), inner) is not inner:
             raise ValueError(f"{inner}: is there twice, in other capitals; remove one")
-    if len(found := [k for k in IMAGES if k in kinds]) != 1:
+    found = [k for k in IMAGES if k in kinds]
+    if len(found) != 1:
         raise ValueError(
             f"{folder} holds {few(kinds) or 'no folder'}; it needs one of Image and Gaussian, "
             f"has {len(found)}"

@@ -173,7 +173,8 @@ def _notes(found: Survey, recipe: Recipe, names: Sequence[str]) -> list[str]:
         f"{v} = {names[n] if n >= 0 else 'not labelled'}" for v, n in recipe.classes.items()
     )
     notes = [f"mask values: {meaning}", f"size: {' x '.join(map(str, recipe.size))}"]
-    if (spacing := common_spacing(found, recipe.size)) is not None:
+    spacing = common_spacing(found, recipe.size)
+    if spacing is not None:
         notes.append(f"spacing: {' x '.join(f'{mm:g}' for mm in spacing)} mm")
     elif any(found.spacings.values()):
         notes.append("spacing: images differ, so none is stored; --spacing makes them alike")

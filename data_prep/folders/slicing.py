@@ -97,7 +97,8 @@ def _as_classes(
 ) -> ndarray:
     """Class numbers; `partly`: the mask may hold -1, not labelled, as labels do and truth not."""
     known = [*classes, *([NOT_LABELLED] if partly else [])]
-    if (wrong := ~np.isin(mask, known)).any():
+    wrong = ~np.isin(mask, known)
+    if wrong.any():
         raise Unusable(
             f"{file}: value {mask[wrong].flat[0]} is none of {few(known)}; correct the "
             "mask, or give all values with --values"

@@ -281,7 +281,10 @@ def _read_tiff(file: Path, as_mask: bool) -> _Raw:
             )
             colours, orientation = _tiff_palette(tiff), _orientation(file, tiff)
             parts = [] if packed else [series.asarray() for series in tiff.series]
-        array = _read_packed(file) if packed else parts[0] if len(parts) == 1 else np.stack(parts)
+        whole = parts[0] if len(parts) == 1 else None
+        if packed:
+            whole = _read_packed(file)
+        array = np.stack(parts) if whole is None else whole
     except Unusable:
         raise
     except Exception as error:  # a broken TIFF ends in any of a dozen exceptions
@@ -336,7 +339,8 @@ def _check_tiff(file: Path, tiff: tifffile.TiffFile, as_mask: bool) -> None:
     end, size = max(sum(s) for s in _segments(tiff)), file.stat().st_size
     if end > size:
         raise Unusable(f"{file}: {size} bytes, its pixels end at {end}; {DAMAGED}")
-    if (lost := _end_of_pages(tiff)) is not None:
+    lost = _end_of_pages(tiff)
+    if lost is not None:
         raise Unusable(f"{file}: {size} bytes, a page should be at {lost}; {DAMAGED}")
 
 
@@ -368,9 +372,7 @@ def _has_alpha(tiff: tifffile.TiffFile, as_mask: bool) -> bool:
 
 def _segments(tiff: tifffile.TiffFile) -> list[tuple[int, int]]:
     pages = [p.aspage() for series in tiff.series for p in series.pages if p is not None]
-    return [
-        pair for p in pages for pair in zip(p.dataoffsets, p.databytecounts, strict=True)
-    ]  # fmt: skip
+    return [pair for p in pages for pair in zip(p.dataoffsets, p.databytecounts, strict=True)]
 
 
 def _is_packed(tiff: tifffile.TiffFile) -> bool:
@@ -432,5 +434,6 @@ def resampled(scan: Scan, spacing_mm: float, file: Path) -> Scan:
         inside = (scan.volume.array == value).astype(np.float32)
         volume = resample(scan.volume._replace(array=inside), spacing, order=1)
         shares.append(to_space(volume.array))
-    return scan._replace(array=values[np.argmax(shares, axis=0)], volume=volume,
-                         spacing=space_spacing(volume))  # fmt: skip
+    return scan._replace(
+        array=values[np.argmax(shares, axis=0)], volume=volume, spacing=space_spacing(volume)
+    )

@@ -158,7 +158,8 @@ def read_mask(file: Path, allowed: Iterable[int]) -> Volume:
     if volume.is_scaled and abs(whole - volume.array).max() < NEAR_WHOLE:
         volume = volume._replace(array=whole)
     values = np.unique(volume.array)
-    if wrong := sorted(set(values.tolist()) - {float(v) for v in allowed}):
+    wrong = sorted(set(values.tolist()) - {float(v) for v in allowed})
+    if wrong:
         raise Unusable(
             f"{file}: holds {', '.join(f'{v:g}' for v in wrong[:5])}; a mask here has "
             f"{', '.join(map(str, allowed))} only"

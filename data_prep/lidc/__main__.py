@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
     out = args.out or data_root() / "lidc"
-    readers = args.readers if args.readers is not None else 1 if args.pickle else READERS
+    readers = 1 if args.pickle else READERS
+    if args.readers is not None:
+        readers = args.readers
     try:
         settings = Settings(args.crop, args.spacing, readers, args.every)
         if args.pickle:

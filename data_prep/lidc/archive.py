@@ -31,10 +31,14 @@ LICENCE = "LIDC-IDRI (Armato et al. 2011, The Cancer Imaging Archive), CC BY 3.0
 
 
 META = {
-    "name": "lidc", "classes": ["background", "nodule"], "channels": ["CT"], "origin": "real",
-    "annotators": [f"reader {r + 1}" for r in range(READERS)], "licence": LICENCE,
+    "name": "lidc",
+    "classes": ["background", "nodule"],
+    "channels": ["CT"],
+    "origin": "real",
+    "annotators": [f"reader {r + 1}" for r in range(READERS)],
+    "licence": LICENCE,
     "prep_version": PREP_VERSION,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,15 @@ def prepare_tree(
         return slices_of(settings, scan)
 
     report = prepare_cases(
-        out, cases, read, asdict(settings) | {"version": PREP_VERSION},
-        strict=strict, force=force, spacing_mm=[settings.spacing] * 2, **META,
-    )  # fmt: skip
+        out,
+        cases,
+        read,
+        asdict(settings) | {"version": PREP_VERSION},
+        strict=strict,
+        force=force,
+        spacing_mm=[settings.spacing] * 2,
+        **META,
+    )
     used = [case for case in cases if case.name not in report.skipped]
     # The slices of an interrupted call are kept, its remarks are not.
     remarks |= {
@@ -179,7 +189,8 @@ def prepare_pickle(
     """
     slices = read_pickles(Path(path))
     cases, names = cases_of(slices, Path(path))
-    if len(shapes := {np.shape(s.get("image")) for s in slices.values()}) > 1:
+    shapes = {np.shape(s.get("image")) for s in slices.values()}
+    if len(shapes) > 1:
         raise ValueError(f"{path}: images of shapes {sorted(map(str, shapes))[:4]}; expected one")
 
     def read(case: Case) -> Slices:

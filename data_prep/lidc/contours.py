@@ -58,7 +58,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, allowed in (("render", RENDERS), ("reference", REFERENCES), ("order", ORDERS)):
-            if (value := getattr(self, name)) not in allowed:
+            value = getattr(self, name)
+            if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
         if self.slices_per_nodule < 1 or (self.nodules is not None and self.nodules < 3):
             raise ValueError(
@@ -204,14 +205,25 @@ def _write(out: Path, settings: Settings, force: bool) -> Path:
     cut = np.s_[..., margin : SIZE - margin, margin : SIZE - margin]
     checksum = hashlib.sha256((HERE / FILE).read_bytes()).hexdigest()
     return write_prepared(
-        out, images[cut].astype(np.float16)[:, None], labels[cut], truth[cut].astype(np.int8),
+        out,
+        images[cut].astype(np.float16)[:, None],
+        labels[cut],
+        truth[cut].astype(np.int8),
         [f"LIDC-IDRI-{readers.patient[readers.nodule[row]]:04d}" for row in every],
-        None, [_name(readers, row) for row in every], overwrite=force, name="lidc",
-        classes=["background", "nodule"], channels=["rendered CT"], annotators=annotators,
+        None,
+        [_name(readers, row) for row in every],
+        overwrite=force,
+        name="lidc",
+        classes=["background", "nodule"],
+        channels=["rendered CT"],
+        annotators=annotators,
         # Crops keep the pixels of their scans, 0.46 to 0.98 mm: there is no common spacing.
-        spacing_mm=None, origin="stand-in", licence=LICENCE, prep_version=PREP_VERSION,
+        spacing_mm=None,
+        origin="stand-in",
+        licence=LICENCE,
+        prep_version=PREP_VERSION,
         sources=[{"name": _source(settings), "checksum": f"sha256:{checksum}"}],
-    )  # fmt: skip
+    )
 
 
 def _is_done(out: Path, settings: Settings) -> bool:
@@ -219,7 +231,8 @@ def _is_done(out: Path, settings: Settings) -> bool:
         return False
     meta = load_dataset(out).meta
     made = [source["name"] for source in meta["sources"]], meta["prep_version"]
-    if made != (asked := ([_source(settings)], PREP_VERSION)):
+    asked = [_source(settings)], PREP_VERSION
+    if made != asked:
         raise FileExistsError(
             f"{out} was made from {made}, asked for {asked}: use --force to make it again, or "
             "--out for another folder"

@@ -72,7 +72,8 @@ def family_of(name: str) -> int:
     """The position in FAMILIES of the name that a reader's software gave an outline."""
     if re.fullmatch(r"Nodule \d+", name):
         return 0
-    if match := re.match(r"(IL|MI)\d*_", name):
+    match = re.match(r"(IL|MI)\d*_", name)
+    if match:
         return FAMILIES.index(match[1])
     if name.isdecimal():
         return 3 if int(name) < 100 else 4
@@ -143,7 +144,8 @@ def gather(scans: Iterator[Scan]) -> Readers:
         groups = [g for g in cluster(outlines, scan.thickness_mm) if len(g) == READERS]
         for number, group in enumerate(groups):
             four = [scan.outlines[i] for i in group]
-            if (part := _slices(four)) is None:
+            part = _slices(four)
+            if part is None:
                 continue
             slices += [(len(nodules), scan.heights[k], masks) for k, masks in part]
             nodules.append(_nodule(scan, number, four))
@@ -212,7 +214,8 @@ def read_embedded(folder: Path = HERE) -> Readers:
     file, listing = Path(folder) / FILE, Path(folder) / "checksums.json"
     content = file.read_bytes()
     expected = json.loads(listing.read_text())[FILE]
-    if (found := hashlib.sha256(content).hexdigest()) != expected:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
         raise ValueError(
             f"{file}: sha256 is {found}, expected {expected}: the file is damaged; check it out "
             "again or make it with --embed"

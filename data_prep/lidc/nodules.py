@@ -75,7 +75,8 @@ def _who(group: list[int], reading: Reading) -> int:
 def _contours(nodule: Drawn, ct: Stack, file: Path) -> list[Contour]:
     contours = []
     for ring in nodule.rings:
-        if (index := ct.index_of.get(ring.slice_uid)) is None:
+        index = ct.index_of.get(ring.slice_uid)
+        if index is None:
             raise Unusable(
                 f"{file}: nodule {nodule.name} at z {ring.z_mm} mm: slice {ring.slice_uid} is "
                 "not there; download the series again"

@@ -90,7 +90,8 @@ def read_pickles(path: Path) -> dict[str, dict[str, Any]]:
             content = load_arrays(stream, file)
         if not isinstance(content, dict) or not content:
             raise ValueError(f"{file}: holds {type(content).__name__}, not slices by name")
-        if twice := sorted(map(str, merged.keys() & content.keys())):
+        twice = sorted(map(str, merged.keys() & content.keys()))
+        if twice:
             raise ValueError(f"{file}: slices {twice[:3]} are in another file too; remove one")
         merged |= content
     return merged
@@ -141,6 +142,7 @@ def _checked(name: str, slice_: Mapping[str, Any]) -> tuple[ndarray, ndarray]:
         )
     if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
         raise Unusable(f"slice {name}: image leaves 0..1 ({image.min()} to {image.max()})")
-    if not np.isin(masks := np.array(four), (0, 1)).all():
+    masks = np.array(four)
+    if not np.isin(masks, (0, 1)).all():
         raise Unusable(f"slice {name}: masks hold {np.unique(masks)[:4]}, expected 0 and 1")
     return image, masks

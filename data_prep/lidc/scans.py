@@ -18,16 +18,32 @@ from pydicom.errors import InvalidDicomError
 from data_prep.cases import Unusable, walk
 
 TAGS = [
-    "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Modality", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "InstanceNumber",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "PatientID",
+    "Modality",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "InstanceNumber",
     "SliceThickness",
-]  # fmt: skip
+]
 SAME_MM = 0.01  # positions closer than this are one slice
 # What pydicom raises for damaged files, depending on where they are damaged.
 DAMAGE = (
-    InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError,
-    IndexError, RuntimeError, NotImplementedError,
-)  # fmt: skip
+    InvalidDicomError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    NotImplementedError,
+)
 
 
 class Found(NamedTuple):

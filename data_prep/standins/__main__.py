@@ -32,9 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m data_prep.standins", None, __doc__,
+        "python -m data_prep.standins",
+        None,
+        __doc__,
         formatter_class=argparse.RawTextHelpFormatter,
-    )  # fmt: skip
+    )
     kinds = parser.add_subparsers(dest="kind", required=True)
     ms = kinds.add_parser("ms", help="MSLSC / ISBI 2015 training tree")
     ms.add_argument("--patients", type=int, default=5)

@@ -132,7 +132,8 @@ def load_template() -> Template:
 def _blurred(voxel_mm: float) -> Template:
     """The template blurred to what voxels of `voxel_mm` can show."""
     template = load_template()
-    if (blur := 0.4 * np.sqrt(max(voxel_mm**2 - 1, 0))) == 0:
+    blur = 0.4 * np.sqrt(max(voxel_mm**2 - 1, 0))
+    if blur == 0:
         return template
     maps = {
         name: ndimage.gaussian_filter(getattr(template, name), blur)

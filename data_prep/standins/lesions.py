@@ -86,7 +86,8 @@ def lesions_at(seed: int, patient: int, visit: int) -> list[Lesion]:
 def _draw_lesions(draw: np.random.Generator, count: int, load: float) -> list[Lesion]:
     volumes = np.clip(np.exp(draw.normal(np.log(55), 0.9, count)), 12, 400)
     n_large = 0
-    if (missing := load - volumes.sum()) > 0 and count:
+    missing = load - volumes.sum()
+    if missing > 0 and count:
         n_large = min(count // 2, 3 + int(missing // 700))
         volumes[:n_large] = np.maximum(draw.dirichlet([3] * n_large) * missing, 150)
     return [_draw_lesion(draw, float(v), n < n_large) for n, v in enumerate(volumes)]

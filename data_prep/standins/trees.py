@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -204,11 +204,17 @@ def _refuse(record: Path, settings: dict, force: bool) -> None:
         )
 
 
+def _cases_of(files: Iterable[Path]) -> set[str]:
+    found = [CASE.match(file.name) for file in files]
+    return {case[0] for case in found if case}
+
+
 def _refuse_more(tasks: Sequence[_Task], out: Path) -> None:
     # Readers take every case of a tree: those of an earlier, larger call would be in the data.
-    cases = {m[0] for file in out.rglob("*.nii*") if (m := CASE.match(file.name))}
-    asked = {m[0] for task in tasks for file in task.files if (m := CASE.match(file.name))}
-    if more := sorted(cases - asked):
+    cases = _cases_of(out.rglob("*.nii*"))
+    asked = _cases_of(file for task in tasks for file in task.files)
+    more = sorted(cases - asked)
+    if more:
         raise FileExistsError(
             f"{out} holds {len(cases)} cases, {len(asked)} are asked for; not among these are "
             f"{', '.join(more[:3])}{' ...' if len(more) > 3 else ''}: ask for as many, --force "

@@ -84,7 +84,8 @@ class SegmentationDataset:
             raise ValueError(f"unknown split {name!r}; allowed: {', '.join(checks.SPLITS)}")
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit}; give at least 1, or None for all images")
-        if not len(index := np.flatnonzero(self.split_of == name)[:limit]):
+        index = np.flatnonzero(self.split_of == name)[:limit]
+        if not len(index):
             raise ValueError(f"{self.path}: no image in split {name!r}; assign some in index.csv")
         names = "image_ids case_ids split_of images labels truth has_label".split()
         arrays = {name: getattr(self, name) for name in names}
@@ -117,7 +118,8 @@ class SegmentationDataset:
         and who labelled the image, not on order or subset; a larger k keeps what a smaller k
         keeps. Raises ValueError for a malformed labelling or more than there are annotators.
         """
-        if (k := parse_labelling(labelling)) is None:
+        k = parse_labelling(labelling)
+        if k is None:
             return self
         old = self._needs("labels", "pass simulated ones to with_labels")
         if k > len(self.annotators):
@@ -133,7 +135,8 @@ class SegmentationDataset:
         Raises ValueError for an image without any label or a target that does not fit.
         """
         labels = self._needs("labels", "pass simulated ones to with_labels")
-        if bare := self.image_ids[~self._needs("has_label", "").any(1)].tolist():
+        bare = self.image_ids[~self._needs("has_label", "").any(1)].tolist()
+        if bare:
             raise ValueError(f"{self.path}: nobody labelled images {bare[:5]}; leave them out")
         shape = (len(self), self.n_classes, *self.space)
         if "target" in more and more["target"].shape != shape:
@@ -153,7 +156,8 @@ class SegmentationDataset:
         return np.array(self._needs("truth", "pass truth= to write_prepared"), np.int64)
 
     def _needs(self, name: str, remedy: str) -> Any:
-        if (array := getattr(self, name)) is None:
+        array = getattr(self, name)
+        if array is None:
             raise ValueError(f"{self.path} has no {name}.npy: {remedy}")
         return array
 
@@ -175,10 +179,22 @@ def load_dataset(name_or_path: str | Path) -> SegmentationDataset:
     ids, cases, splits = (folder.index[c].to_numpy(dtype=str) for c in checks.COLUMNS)
     names = () if labels is None else checks.annotator_names(meta["annotators"], labels.shape[1])
     return SegmentationDataset(
-        path, meta, meta["name"], tuple(meta["classes"]), tuple(meta["channels"]),
-        None if spacing is None else tuple(spacing), meta["origin"], tuple(names),
-        ids, cases, splits, folder.images, labels, folder.truth, folder.has_label,
-    )  # fmt: skip
+        path,
+        meta,
+        meta["name"],
+        tuple(meta["classes"]),
+        tuple(meta["channels"]),
+        None if spacing is None else tuple(spacing),
+        meta["origin"],
+        tuple(names),
+        ids,
+        cases,
+        splits,
+        folder.images,
+        labels,
+        folder.truth,
+        folder.has_label,
+    )
 
 
 def _find(name_or_path: str | Path) -> Path:

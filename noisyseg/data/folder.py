@@ -140,10 +140,13 @@ def _complete(meta: dict[str, Any], name: str, shape: tuple[int, ...]) -> dict[s
 
 
 def _refuse(path: Path, overwrite: bool) -> None:
-    there = {p.name for p in path.iterdir()} if path.is_dir() else {""} if path.exists() else set()
+    there = {path.name} if path.exists() else set()
+    if path.is_dir():
+        there = {file.name for file in path.iterdir()}
     if there and not overwrite:
         raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
-    if strangers := sorted(there - set(checks.FILES)):
+    strangers = sorted(there - set(checks.FILES))
+    if strangers:
         raise FileExistsError(f"{path}: overwriting would delete {strangers[:5]}; move them away")
 
 

@@ -70,7 +70,8 @@ def index_table(n: int, image_ids: Any, case_ids: Any, split: Any) -> pd.DataFra
     ids = [f"{i:0{max(4, len(str(n - 1)))}d}" for i in range(n)] if image_ids is None else image_ids
     columns = {"image_id": list(ids), "case_id": list(ids if case_ids is None else case_ids)}
     columns["split"] = split_by_case(columns["case_id"]) if split is None else list(split)
-    if wrong := {name: len(values) for name, values in columns.items() if len(values) != n}:
+    wrong = {name: len(values) for name, values in columns.items() if len(values) != n}
+    if wrong:
         raise ValueError(f"{n} images, but entries given: {wrong}; give one an image")
     return pd.DataFrame({k: [str(v) for v in values] for k, values in columns.items()}, dtype=str)
 

@@ -35,7 +35,8 @@ def main() -> None:
         configs = table_configs(
             args.experiment, args.profile, args.methods, args.labelling, args.seeds
         )
-    if args.missing and not (configs := missing(configs)):
+    configs = missing(configs) if args.missing else configs
+    if not configs:
         print("nothing is missing of what can be trained here")
         return
     # The table grows with every run, so that what is stopped has written what it has.

@@ -38,8 +38,8 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
         cfg = run.config
         fixed = {c: getattr(cfg, c) for c in KEY} | {"dataset": Path(cfg.dataset).name}
         fixed |= {"origin": run.provenance["origin"], "digest": run.path.name[-8:]}
-        fixed |= (extra := ablations.columns(cfg))
-        parts.append(pd.concat([run.metrics, _validation(run)]).assign(**fixed))
+        extra = ablations.columns(cfg)
+        parts.append(pd.concat([run.metrics, _validation(run)]).assign(**fixed | extra))
     # No value: a column of a matrix that never occurred, e.g. STAPLE of blank masks.
     return pd.concat(parts, ignore_index=True)[[*COLUMNS, *extra]].dropna(subset="value")
 

@@ -94,14 +94,28 @@ def prediction(
         axis.axvline(0, color="#dddddd", lw=1, zorder=0)
         axis.plot(across, rows.dice, "o", color="#999999", ms=4)
         for k, (who, candidate) in enumerate(chosen[name].items()):
-            axis.plot(across[candidate], rows.dice[candidate], "o", mfc="none", mec=OTHERS[k],
-                      ms=10 + 4 * k, mew=1.8, label=f"{who}: {candidate}")  # fmt: skip
+            axis.plot(
+                across[candidate],
+                rows.dice[candidate],
+                "o",
+                mfc="none",
+                mec=OTHERS[k],
+                ms=10 + 4 * k,
+                mew=1.8,
+                label=f"{who}: {candidate}",
+            )
         height = -1.0
         for candidate, dice in rows.dice.sort_values().items():
             height = max(height + 0.085, dice)  # names do not overlap
-            axis.annotate(candidate, (across[candidate], dice), xytext=(0.055, height), va="center",
-                          fontsize=7, color="#444444", arrowprops=dict(arrowstyle="-", lw=0.4,
-                          color="#bbbbbb"))  # fmt: skip
+            axis.annotate(
+                candidate,
+                (across[candidate], dice),
+                xytext=(0.055, height),
+                va="center",
+                fontsize=7,
+                color="#444444",
+                arrowprops=dict(arrowstyle="-", lw=0.4, color="#bbbbbb"),
+            )
         axis.set_xscale("symlog", linthresh=0.05, linscale=2)
         axis.set_xticks([-0.5, -0.05, 0, 0.05], ["−0.5", "−0.05", "0", "0.05"])
         axis.set(title=name, xlabel="mean trace − that of the truth", xlim=(-1.2, 0.5))
@@ -185,8 +199,16 @@ def ladder_figure(data: pd.DataFrame) -> Figure:
             part = rows[(rows.step == name) & (rows.metric == metric)]
             colour = colour_of(LADDER[name].where["method"])
             if part.empty:
-                axis.text(0.5, y, "no run yet", color="#999999", ha="center", va="center",
-                          fontsize=7, transform=axis.get_yaxis_transform())  # fmt: skip
+                axis.text(
+                    0.5,
+                    y,
+                    "no run yet",
+                    color="#999999",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    transform=axis.get_yaxis_transform(),
+                )
                 continue
             axis.plot(scale * part.value, [y] * len(part), "o", color=colour, ms=5, alpha=0.7)
             axis.plot([scale * part.value.mean()] * 2, [y - 0.3, y + 0.3], color=colour)

@@ -85,9 +85,16 @@ def disentangled(
     columns = [*legible(annotators), "average"]
     figure = plt.figure(figsize=(1.15 * (len(columns) + 1.55), 5.0))
     grid = figure.add_gridspec(
-        4, len(columns) + 2, width_ratios=[1.25, 0.15, *[1] * len(columns)],
-        left=0.01, right=0.99, bottom=0.01, top=0.88, wspace=0.08, hspace=0.08,
-    )  # fmt: skip
+        4,
+        len(columns) + 2,
+        width_ratios=[1.25, 0.15, *[1] * len(columns)],
+        left=0.01,
+        right=0.99,
+        bottom=0.01,
+        top=0.88,
+        wspace=0.08,
+        hspace=0.08,
+    )
     left = grid[:, 0].subgridspec(3, 1, hspace=0.25)
     for row, (name, picture) in enumerate(
         {"input": grey(one["image"][0]), "truth": truth, "estimated truth": one["probs"][1]}.items()
@@ -110,9 +117,11 @@ def comparison(
     names = list(exhibits)
     base = exhibits[names[0]]
     figure, axes = plt.subplots(
-        len(indices), first + len(names),
-        figsize=(1.05 * (first + len(names)), 1.15 * len(indices) + 0.5), squeeze=False,
-    )  # fmt: skip
+        len(indices),
+        first + len(names),
+        figsize=(1.05 * (first + len(names)), 1.15 * len(indices) + 0.5),
+        squeeze=False,
+    )
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.8, wspace=0.06, hspace=0.06)
     for row, index in zip(axes, indices, strict=True):
         panel(row[0], grey(base["image"][index, 0].astype(float)))
@@ -146,8 +155,14 @@ def matrix_panel(
     axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(matrix.shape):
         if np.isfinite(matrix[i, j]):
-            axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center",
-                      color="white" if matrix[i, j] > 0.6 else "#222222")  # fmt: skip
+            axis.text(
+                j,
+                i,
+                f"{matrix[i, j]:.2f}",
+                ha="center",
+                va="center",
+                color="white" if matrix[i, j] > 0.6 else "#222222",
+            )
     axis.set(xticks=range(len(classes)), yticks=range(len(classes)), title=title, xlabel="truth")
     axis.set_xticklabels(legible(classes))
     axis.set_yticklabels(legible(classes))
@@ -201,9 +216,11 @@ def compare_maps(
     names = method_order(exhibits)
     base = exhibits[names[0]]
     figure, axes = plt.subplots(
-        len(indices), 2 + len(names), squeeze=False,
+        len(indices),
+        2 + len(names),
+        squeeze=False,
         figsize=(1.05 * (2 + len(names)), 1.15 * len(indices) + 0.6),
-    )  # fmt: skip
+    )
     figure.subplots_adjust(left=0.01, right=0.97, bottom=0.01, top=0.78, wspace=0.06, hspace=0.06)
     for row, index in zip(axes, indices, strict=True):
         panel(row[0], grey(np.asarray(base["image"][index, channel], float)), cmap="gray")
@@ -223,8 +240,15 @@ def outlines(axis: Axes, masks: Mapping[str, Float[ndarray, "h w"]], legend: boo
             axis.contour(mask, [0.5], colors=colour, linewidths=1.1)
         axis.plot([], [], color=colour, label=name if mask.max() > 0.5 else f"{name}: nothing")
     if legend:
-        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=6, ncols=2, frameon=False,
-                    handlelength=1, columnspacing=0.8)  # fmt: skip
+        axis.legend(
+            loc="upper left",
+            bbox_to_anchor=(0, -0.16),
+            fontsize=6,
+            ncols=2,
+            frameon=False,
+            handlelength=1,
+            columnspacing=0.8,
+        )
 
 
 def contours(

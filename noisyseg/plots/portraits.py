@@ -259,6 +259,11 @@ def estimates(
         axis.set_ylabel(text)
     for r, name in enumerate(style.legible(annotators)):
         axes[0, 0].plot([], [], color=annotator_colour(r), label=name)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
-                  ncols=min(6, len(annotators)), fontsize=8, frameon=False)  # fmt: skip
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(6, len(annotators)),
+        fontsize=8,
+        frameon=False,
+    )
     return figure

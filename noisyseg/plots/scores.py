@@ -92,8 +92,9 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     axis.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8)
     axis.plot(x, y, "o", ms=3, alpha=0.4, color=colour_of("calibrated"))
     axis.plot([0, 1], [0, slope], color="#c0392b", lw=1, label=f"y = {slope:.2f} x")
-    axis.set(xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1),
-             ylim=(0, 1))  # fmt: skip
+    axis.set(
+        xlabel="agreement as predicted", ylabel="agreement as written", xlim=(0, 1), ylim=(0, 1)
+    )
     means = f"mean {x.mean():.0%} predicted, {y.mean():.0%} written"
     r = f"{x.corr(y):.2f}".replace("nan", "undefined")  # the same agreement predicted everywhere
     axis.set_title(f"{means}; r = {r}", fontsize=8)
@@ -116,10 +117,19 @@ def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     )
     colours = [colour_of(name) or OTHERS[0] for name in names]
     sns.barplot(
-        rows, x="group", y="dice", hue="name", order=list(GROUPS), hue_order=names, ax=axis,
-        palette=colours, saturation=1, gap=0.06,
-        errorbar=("se", 1.96), err_kws={"linewidth": 0.8, "color": "black"},
-    )  # fmt: skip
+        rows,
+        x="group",
+        y="dice",
+        hue="name",
+        order=list(GROUPS),
+        hue_order=names,
+        ax=axis,
+        palette=colours,
+        saturation=1,
+        gap=0.06,
+        errorbar=("se", 1.96),
+        err_kws={"linewidth": 0.8, "color": "black"},
+    )
     for k, name in enumerate(names):
         middle = np.arange(len(GROUPS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
         crosses = [paper.get((name, f"dice_{group}"), np.nan) for group in GROUPS]
@@ -159,9 +169,13 @@ def against(
     (methods that do not have it) are level dashed lines.
     """
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.5 * len(panels) + 1.3, 2.9), sharey=True, squeeze=False,
+        1,
+        len(panels),
+        figsize=(3.5 * len(panels) + 1.3, 2.9),
+        sharey=True,
+        squeeze=False,
         layout="tight",
-    )  # fmt: skip
+    )
     drawn: dict[str, Any] = {}
     scale = 100 if percent else 1
     names = method_order(sorted({n for data in panels.values() for n in data[by].dropna()}))
@@ -237,11 +251,21 @@ def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
                 drawn[label] = axis.axhline(100 * part.value.mean(), color=colour, ls="--", lw=1.2)
                 continue
             drawn[label] = Line2D([], [], color=colour, marker="o", ls="")
-            axis.scatter(part.step_ratio, 100 * part.value, color=colour, alpha=0.6,
-                         s=20 + part.parameters / 20)  # fmt: skip
+            axis.scatter(
+                part.step_ratio,
+                100 * part.value,
+                color=colour,
+                alpha=0.6,
+                s=20 + part.parameters / 20,
+            )
             for _, row in part.dropna(subset="step_ratio").iterrows():
-                axis.annotate(row.model, (row.step_ratio, 100 * row.value), xytext=(5, 4),
-                              textcoords="offset points", fontsize=7)  # fmt: skip
+                axis.annotate(
+                    row.model,
+                    (row.step_ratio, 100 * row.value),
+                    xytext=(5, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
         axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
         axis.margins(0.25)
         axis.set_xscale("log", base=2)

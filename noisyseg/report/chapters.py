@@ -132,9 +132,12 @@ def examples(done: Run, found: Estimate) -> list[str]:
     images = np.stack([np.array(data.images[n], np.float32) for n in rows])
     labels = _labels(data, rows)
     figure = portraits.estimates(
-        _flat(images[:, 0], 1), _flat(found.truth[rows], 1), _flat(labels, 2),
-        _flat(_uncertainty(done, images), 1), data.annotators,
-    )  # fmt: skip
+        _flat(images[:, 0], 1),
+        _flat(found.truth[rows], 1),
+        _flat(labels, 2),
+        _flat(_uncertainty(done, images), 1),
+        data.annotators,
+    )
     return [
         page.heading("The estimated truth"),
         page.picture(

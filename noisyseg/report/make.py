@@ -128,7 +128,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """
     file = out / "settings.json"
     if file.exists():
-        if (made := json.loads(file.read_text("utf-8"))) == settings:
+        made = json.loads(file.read_text("utf-8"))
+        if made == settings:
             return
         if (out / "report.html").exists():
             other = [name for name in settings if made.get(name) != settings[name]]
@@ -191,10 +192,21 @@ def own_config(
     train = len(load_dataset(prepared).split("train"))
     epochs = int(np.clip(round(steps * batch / train), 2, 200))
     return ExperimentConfig.preset(
-        "own", "reduced", method, seed, dataset=str(prepared), n_train=None, n_val=None,
-        n_test=None, batch_size=batch, epochs=epochs, learning_rate=4e-3, activation="prelu",
-        flip=flip, progress=progress,
-    )  # fmt: skip
+        "own",
+        "reduced",
+        method,
+        seed,
+        dataset=str(prepared),
+        n_train=None,
+        n_val=None,
+        n_test=None,
+        batch_size=batch,
+        epochs=epochs,
+        learning_rate=4e-3,
+        activation="prelu",
+        flip=flip,
+        progress=progress,
+    )
 
 
 def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
@@ -206,13 +218,18 @@ def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
         with replacing(out / f"{name}.csv") as part:
             values.to_csv(part, index=False)
     sections = [
-        *chapters.about(done, found), *chapters.offsets(report),
-        *chapters.before(found.data), *chapters.examples(done, found),
-        *chapters.skills(found, report), *chapters.biases(found, report),
-        *chapters.again(found, report), *chapters.training(done),
+        *chapters.about(done, found),
+        *chapters.offsets(report),
+        *chapters.before(found.data),
+        *chapters.examples(done, found),
+        *chapters.skills(found, report),
+        *chapters.biases(found, report),
+        *chapters.again(found, report),
+        *chapters.training(done),
         *chapters.limits(done, found.data),
-        *chapters.reading(out), *chapters.files(out),
-    ]  # fmt: skip
+        *chapters.reading(out),
+        *chapters.files(out),
+    ]
     file = out / "report.html"
     with replacing(file) as part:
         part.write_text(page.document(f"Annotators of {found.data.name}", sections), "utf-8")

@@ -305,10 +305,17 @@ def report_of_estimate(found: Estimate, resamples: int = 1000) -> AnnotatorRepor
     assert data.labels is not None
     images = data.images if isinstance(data.images, ndarray) else data.read_images()
     return annotator_report(
-        found.truth, data.read_labels(), classes=data.classes, annotators=data.annotators,
-        image_ids=data.image_ids, images=images, case_ids=data.case_ids,
-        spacing_mm=data.spacing_mm, surprise=found.surprise, resamples=resamples,
-    )  # fmt: skip
+        found.truth,
+        data.read_labels(),
+        classes=data.classes,
+        annotators=data.annotators,
+        image_ids=data.image_ids,
+        images=images,
+        case_ids=data.case_ids,
+        spacing_mm=data.spacing_mm,
+        surprise=found.surprise,
+        resamples=resamples,
+    )
 
 
 def sentences(report: AnnotatorReport, annotator: str) -> list[str]:

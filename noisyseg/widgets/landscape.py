@@ -109,7 +109,9 @@ def verdict(setting: Setting, path: Path, values: Float[ndarray, "belief trace"]
     vote = 2 * setting.ones > setting.annotators
     sides = {True: np.nanmin(values[BELIEFS > 0.5]), False: np.nanmin(values[BELIEFS < 0.5])}
     end = path.belief[-1]
-    name = "undecided" if 0.3 < end < 0.7 else "the vote" if (end > 0.5) == vote else "the swap"
+    name = "the vote" if (end > 0.5) == vote else "the swap"
+    if 0.3 < end < 0.7:
+        name = "undecided"
     return (
         f"ends at p(class 1) = {end:.2f}: {name}; smallest loss on the side of the vote "
         f"{sides[vote]:.2f}, of the swap {sides[not vote]:.2f}"

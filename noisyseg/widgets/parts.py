@@ -191,9 +191,15 @@ def slider(
     """A slider that answers when it is let go, or at each step of an arrow key."""
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     return kind(
-        value=value, min=low, max=high, step=step, description=name, continuous_update=False,
-        style={"description_width": "initial"}, layout=Layout(width="260px"),
-    )  # fmt: skip
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=name,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=Layout(width="260px"),
+    )
 
 
 def dropdown(name: str, options: Iterable[Any], value: Any = None) -> ipywidgets.Dropdown:
@@ -201,6 +207,9 @@ def dropdown(name: str, options: Iterable[Any], value: Any = None) -> ipywidgets
     options = [*options]
     first = options[0][1] if isinstance(options[0], tuple) else options[0]
     return ipywidgets.Dropdown(
-        options=options, value=first if value is None else value, description=name,
-        style={"description_width": "initial"}, layout=Layout(width="max-content"),
-    )  # fmt: skip
+        options=options,
+        value=first if value is None else value,
+        description=name,
+        style={"description_width": "initial"},
+        layout=Layout(width="max-content"),
+    )

@@ -29,9 +29,10 @@ class AnnotatorPanel(Explorer):
         self.words = HTML()
         self.chart, self.portrait, self.sheet = (drawing(width) for width in (560, 112, 420))
         super().__init__(
-            f"Annotators of {found.data.name}", [self.annotator, self.klass],
+            f"Annotators of {found.data.name}",
+            [self.annotator, self.klass],
             [self.words, row([self.chart, self.portrait]), self.label, self.sheet],
-        )  # fmt: skip
+        )
         self.chart.value = drawn(portraits.skill_chart(self.report.skills))
         for control in (self.annotator, self.klass):
             control.observe(self.update, names="value")

@@ -25,9 +25,16 @@ from noisyseg.train import SwapWarning, TrainingStopped, run
 from noisyseg.widgets.parts import Explorer, Picture, drawing, drawn, dropdown, row, slider
 
 CHOICES = (
-    "calibrated", "trace", "trace_printed", "no_trace", "global_cm", "mode", "mean", "staple",
+    "calibrated",
+    "trace",
+    "trace_printed",
+    "no_trace",
+    "global_cm",
+    "mode",
+    "mean",
+    "staple",
     "clean",
-)  # fmt: skip
+)
 WITH_WEIGHT = ("calibrated", "trace", "trace_printed", "global_cm")
 SHOWN = 5  # finished runs whose digit is shown beside input and truth
 LIGHTS = {
@@ -59,9 +66,10 @@ class SmallTraining(Explorer):
         self.stopping = threading.Event()
         controls = [self.annotators, self.labels, self.method, self.weight, self.digits]
         super().__init__(
-            "Small training", [*controls, self.epochs, self.start, self.end],
+            "Small training",
+            [*controls, self.epochs, self.start, self.end],
             [self.light, self.curve, self.table, self.pictures],
-        )  # fmt: skip
+        )
         self.start.on_click(self.train)
         self.end.on_click(self.stop)
         self.method.observe(self.choose, names="value")
@@ -89,10 +97,17 @@ class SmallTraining(Explorer):
         method = self.method.value
         weight = {"trace_weight": self.weight.value} if method in WITH_WEIGHT else {}
         return ExperimentConfig.preset(
-            "playground", "smoke", method, self.seed, dataset="mnist",
-            annotators=ANNOTATOR_SETS[self.annotators.value], labelling=self.labels.value,
-            n_train=self.digits.value, epochs=self.epochs.value, **weight,
-        )  # fmt: skip
+            "playground",
+            "smoke",
+            method,
+            self.seed,
+            dataset="mnist",
+            annotators=ANNOTATOR_SETS[self.annotators.value],
+            labelling=self.labels.value,
+            n_train=self.digits.value,
+            epochs=self.epochs.value,
+            **weight,
+        )
 
     def train(self, *_: Any) -> None:
         """Start the training in the background; a second press while it runs does nothing."""

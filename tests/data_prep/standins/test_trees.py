@@ -204,7 +204,8 @@ def test_complete_cases_are_left_alone_and_incomplete_ones_made_again(tmp_path):
     tree = make_ms(tmp_path, 1, [2], voxel_mm=8).tree
     before = contents(tree)
     times = {file: file.stat().st_mtime_ns for file in tree.rglob("*.nii")}
-    (gone := tree / "training01/masks/training01_02_mask2.nii").unlink()
+    gone = tree / "training01/masks/training01_02_mask2.nii"
+    gone.unlink()
     assert make_ms(tmp_path, 1, [2], voxel_mm=8)[1:] == (1, 1)
     assert contents(tree) == before
     touched = {file for file, time in times.items() if file.stat().st_mtime_ns != time}
@@ -279,7 +280,8 @@ def test_trees_made_before_sizes_were_checked_are_known(tmp_path):
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_of_other_files_is_never_touched(tmp_path, force):
-    (file := tmp_path / "training" / "training01_01_mask1.nii").parent.mkdir()
+    file = tmp_path / "training" / "training01_01_mask1.nii"
+    file.parent.mkdir()
     file.write_text("real")
     with pytest.raises(FileExistsError, match=r"no stand-in.json.*another --out"):
         make_ms(tmp_path, 1, [1], voxel_mm=8, force=force)
@@ -294,7 +296,8 @@ def test_ms_and_brats_do_not_share_a_folder(tmp_path, force):
 
 
 def test_a_file_as_out_and_a_damaged_record_are_named(tmp_path):
-    (file := tmp_path / "file").write_text("")
+    file = tmp_path / "file"
+    file.write_text("")
     with pytest.raises(FileExistsError, match="is a file"):
         make_brats(file, 1)
     (tmp_path / "stand-in.json").write_text("{")
