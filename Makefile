@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env data figures test lint format strip clean
+.PHONY: help env data figures test lint format strip clean sbom audit hashes
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,17 @@ format: env  ## let ruff fix and format
 
 strip: env  ## remove timing noise and live widgets from the notebooks, keep outputs
 	@$(PY) notebooks/strip.py notebooks/*.ipynb || true
+
+sbom: env  ## what is installed, with checksums and licences: build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build && $(PY) .ci/pins.py sbom > build/sbom.cdx.json && echo build/sbom.cdx.json
+
+audit: env  ## known vulnerabilities of the pinned packages (pip-audit; asks pypi.org)
+	@mkdir -p build && $(PY) .ci/pins.py all > build/pins.txt
+	@$(PY) -m pip_audit --disable-pip --require-hashes -r build/pins.txt || { \
+		echo 'make audit: a package is vulnerable, or pypi.org cannot be reached: see above' >&2; exit 1; }
+
+hashes: env  ## after a change of constraints.txt: .ci/hashes.txt anew (asks the package index)
+	@$(PY) .ci/pins.py hash
 
 clean:  ## remove caches, executed notebooks and smoke tables; .venv, data and runs stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist runs/notebooks

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from noisyseg.confusion import Confusion, GlobalConfusion, at_least_single
+from noisyseg.confusion import Confusion, GlobalConfusion
+from noisyseg.limits import at_least_single, check_finite, check_log_probs
 from noisyseg.models import Dims, Prediction, SegmentationModel, UNet, block, conv
 
 
@@ -29,6 +30,7 @@ class IgnorantConfusion(Confusion):
 
     def __init__(self, log_probs: Float[Tensor, "batch annotator reported *space"]) -> None:
         self.log_probs = at_least_single(log_probs)
+        check_finite("log probabilities", self.log_probs)
 
     def log_likelihood(self, log_probs: Tensor, labels: Tensor) -> Tensor:
         """log q of what each annotator wrote."""
@@ -85,9 +87,10 @@ def released_loss(
     log(1 + (L−1)/e) an annotator. Means over batch and pixels, summed over annotators;
     labels that are missing, which that code cannot handle, are left out of the means.
     """
-    noisy = confusion.apply(log_probs.exp())
+    check_log_probs(log_probs)
+    noisy = at_least_single(confusion.apply(at_least_single(log_probs).exp()))
     trace = confusion.trace()
-    total = log_probs.new_zeros(())
+    total = noisy.new_zeros(())
     for r in range(labels.shape[1]):
         labelled = labels[:, r] >= 0
         count = labelled.sum().clamp_min(1)

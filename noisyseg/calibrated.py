@@ -27,6 +27,7 @@ MARGIN_PX = 6  # around a mask; further away nothing straddles a level, and noth
 FLAT = 0.1  # a peak less than this share above the image's mean contrast is no edge
 NEAR = 0.8  # what is nearly as high as the peak counts too: the smallest move is taken
 SECOND = 0.5  # a profile that rises again by this share of its peak has no one offset
+MOST_PIXEL = 1e100
 MOST_WEIGHT = 2.0  # times the median weight
 
 
@@ -138,6 +139,13 @@ def contrast_sums(
     their values over the channels. A pair counts at all levels between its two distances; a
     difference array adds it to all of them at once.
     """
+    largest = np.abs(image).max(initial=0)
+    if not largest < MOST_PIXEL:  # NaN is not
+        raise ValueError(
+            f"images reach {largest:g}: values must be finite and below {MOST_PIXEL:g}, or the "
+            "squares of their differences are no numbers; rescale them, for example to mean 0 and "
+            "sd 1"
+        )
     size = len(LEVELS)
     sums = np.zeros((3, len(labels), n_classes, size + 1))
     contrast = [_contrast(image, axis) for axis in range(1, image.ndim)]

@@ -13,12 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from noisyseg.limits import MOST_FACTOR, at_least_single, check_finite
+
 Space = tuple[int, ...]
-
-
-def at_least_single(x: Tensor) -> Tensor:
-    """`x` in single precision, or in double where it already is: logarithms need the digits."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Confusion(ABC):
@@ -62,7 +59,8 @@ class Confusion(ABC):
         """Mean matrix over annotators at each pixel, weighted where `weight` is given."""
         if weight is None:
             return self.dense().mean(1)
-        return torch.einsum("r,brij...->bij...", weight / weight.sum(), self.dense())
+        dense = self.dense()
+        return torch.einsum("r,brij...->bij...", shares(weight).to(dtype=dense.dtype), dense)
 
 
 class PixelConfusion(Confusion):
@@ -70,6 +68,7 @@ class PixelConfusion(Confusion):
 
     def __init__(self, logits: Float[Tensor, "batch annotator reported true *space"]) -> None:
         self.logits = at_least_single(logits)
+        check_finite("logits of confusion matrices", self.logits)
 
     @cached_property
     def log_dense(self) -> Float[Tensor, "batch annotator reported true *space"]:
@@ -116,6 +115,7 @@ class GlobalConfusion(Confusion):
         self, log_table: Float[Tensor, "annotator reported true"], batch: int, space: Space
     ) -> None:
         self.log_table, self.batch, self.space = at_least_single(log_table), batch, space
+        check_finite("logarithms of confusion matrices", self.log_table)
 
     def _spread(self, values: Tensor) -> Tensor:
         values = values.reshape(1, *values.shape, *[1] * len(self.space))
@@ -131,15 +131,17 @@ class GlobalConfusion(Confusion):
         return self._spread(self.log_table.exp())
 
     def apply(self, probs: Tensor) -> Tensor:
-        return torch.einsum("rij,bj...->bri...", self.log_table.exp(), probs)
+        # In the finer of the two precisions: half-precision features meet a single table here.
+        kind = torch.promote_types(self.log_table.dtype, probs.dtype)
+        return torch.einsum("rij,bj...->bri...", self.log_table.exp().to(kind), probs.to(kind))
 
     def diagonal(self) -> Tensor:
         return self._spread(self.log_table.diagonal(dim1=1, dim2=2).exp())
 
     def mean_dense(self, weight: Tensor | None = None) -> Tensor:
         equal = self.log_table.new_ones(len(self.log_table))
-        share = equal if weight is None else weight.to(equal.dtype)
-        return self._spread(torch.einsum("r,rij->ij", share / share.sum(), self.log_table.exp()))
+        share = shares(equal if weight is None else weight).to(dtype=equal.dtype)
+        return self._spread(torch.einsum("r,rij->ij", share, self.log_table.exp()))
 
 
 class LowRankConfusion(Confusion):
@@ -158,6 +160,8 @@ class LowRankConfusion(Confusion):
         scale: Float[Tensor, "batch annotator *space"],
     ) -> None:
         left, right, scale = (at_least_single(x) for x in (left, right, scale))
+        for x in (left, right, scale):
+            check_finite("factors of confusion matrices", x, 0.0, MOST_FACTOR)
         total = (left.sum(3, keepdim=True) * right).sum(2) + scale[:, :, None]
         self.left, self.right = left, right / total[:, :, None]  # columns are normalised here
         self.scale = scale[:, :, None] / total  # (batch, annotator, true, *space)
@@ -180,6 +184,12 @@ class LowRankConfusion(Confusion):
     def dense(self) -> Tensor:
         outer = torch.einsum("brki...,brkj...->brij...", self.left, self.right)
         return outer + torch.diag_embed(self.scale.movedim(2, -1)).movedim((-2, -1), (2, 3))
+
+
+def shares(weight: Float[Tensor, " annotator"]) -> Float[Tensor, " annotator"]:
+    """Weights as shares of their sum; all 0 where nobody has a say. ValueError below 0."""
+    check_finite("weights of annotators", weight, -1e-30)
+    return weight / weight.sum().clamp_min(1e-6)
 
 
 def as_confusion(confusion: "Confusion | Tensor") -> Confusion:

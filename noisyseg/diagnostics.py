@@ -16,7 +16,7 @@ from torch import Tensor
 from noisyseg import metrics
 from noisyseg.confusion import Confusion
 from noisyseg.fusion import vote_shares
-from noisyseg.losses import check_range
+from noisyseg.limits import check_range
 
 # Beyond these the monitor speaks. Good runs stay far away: outvoted pixels below 5 %.
 OUTVOTED = 0.5  # more than half of the pixels against the annotators: no boundary effect

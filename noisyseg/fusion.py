@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from noisyseg.limits import check_range
 from noisyseg.staple import Fused as Fused
 from noisyseg.staple import spatial_staple as spatial_staple
 from noisyseg.staple import staple as staple
@@ -22,6 +23,7 @@ def vote_counts(
     weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, "image true *space"]:
     """How many annotators wrote each class; with `weight` the sum of their weights."""
+    check_range(labels, n_classes)
     if weight is None:
         return torch.stack([(labels == k).sum(1) for k in range(n_classes)], 1).double()
     say = weight.view(1, -1, *[1] * (labels.dim() - 2)).double()

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from noisyseg.confusion import Confusion, GlobalConfusion, as_confusion, at_least_single
+from noisyseg.confusion import Confusion, GlobalConfusion, as_confusion
+from noisyseg.limits import at_least_single, check_finite, check_log_probs, check_range
 
 SIMPLEX_TOLERANCE = 1e-4
 
@@ -25,6 +26,7 @@ def log_probabilities(
     non-negative and sums to 1; say which it is to save that look.
     """
     x = at_least_single(probs_or_logits)
+    check_finite("probs_or_logits", x)
     if from_logits is None:
         off = (x.sum(1) - 1).abs().amax()
         from_logits = bool((x.amin() < 0) | (off > SIMPLEX_TOLERANCE))
@@ -61,6 +63,7 @@ def annotator_nll(
     weight: Float[Tensor, " annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 3: −log Σ_j A⁽ʳ⁾[ỹ, j] p[j], averaged by `label_mean`."""
+    check_log_probs(log_probs)
     return label_mean(-confusion.log_likelihood(log_probs, labels), labels, weight)
 
 
@@ -68,9 +71,9 @@ def fixed_matrices(
     diagonal: float, labels: Int[Tensor, "batch annotator *space"], classes: int
 ) -> GlobalConfusion:
     """The same matrix for every annotator and pixel, with `diagonal` on its diagonal."""
-    other = (1 - diagonal) / (classes - 1)
+    other = max((1 - diagonal) / (classes - 1), torch.finfo(torch.float32).tiny)
     table = torch.full((classes, classes), other, device=labels.device)
-    table.fill_diagonal_(diagonal)
+    table.fill_diagonal_(max(diagonal, torch.finfo(torch.float32).tiny))
     log_table = table.log().expand(labels.shape[1], -1, -1)
     return GlobalConfusion(log_table, labels.shape[0], tuple(labels.shape[2:]))
 
@@ -184,7 +187,9 @@ def soft_cross_entropy(
     log_probs: Float[Tensor, "batch true *space"], target: Float[Tensor, "batch true *space"]
 ) -> Float[Tensor, ""]:
     """−Σ_j target[j] log p[j], mean over images and pixels; for one fused or true target."""
-    return -(target * log_probs).sum(1).mean()
+    check_log_probs(log_probs)
+    check_finite("target", target)
+    return -(target * at_least_single(log_probs)).sum(1).mean()
 
 
 def check_labels(labels: Tensor, probs: Tensor) -> None:
@@ -195,13 +200,3 @@ def check_labels(labels: Tensor, probs: Tensor) -> None:
             "(batch, annotator, *space) and (batch, true, *space) with equal batch and space"
         )
     check_range(labels, probs.shape[1])
-
-
-def check_range(labels: Tensor, n_classes: int) -> None:
-    """ValueError for a label that is no class and not −1."""
-    low, high = (int(v) for v in torch.aminmax(labels))
-    if low < -1 or high >= n_classes:
-        raise ValueError(
-            f"labels range from {low} to {high}, but there are {n_classes} classes: use "
-            f"0 … {n_classes - 1}, and -1 for not labelled"
-        )

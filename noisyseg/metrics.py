@@ -13,6 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from noisyseg.limits import MOST_FACTOR, at_least_single, check_finite, check_range
+
+MOST_SHARE = 1.01  # of a probability, which rounding in half precision takes above 1
+
 
 class Metric(NamedTuple):
     """What a metric's number means, and for one of overlap how it is computed.
@@ -33,12 +37,16 @@ def one_hot(classes: Int[Tensor, "*shape"], n_classes: int) -> Bool[Tensor, "*sh
 
 def entropy(probs: Float[Tensor, "image class *space"]) -> Float[Tensor, "image *space"]:
     """Entropy over the classes as a share of the largest possible: 0 certain, 1 knows nothing."""
-    p = probs.clamp_min(torch.finfo(probs.dtype).tiny)
+    check_finite("probs", probs, -1e-30, MOST_SHARE)
+    p = at_least_single(probs)
+    p = p.clamp_min(torch.finfo(p.dtype).tiny)
     return -(p * p.log()).sum(1) / math.log(probs.shape[1])
 
 
 def _overlap(a: Tensor, b: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """Intersection and summed sizes by class, (N, class), over all pixels."""
+    for labels in (a, b):
+        check_range(labels, n_classes)
     x, y = (one_hot(m.flatten(1), n_classes) for m in (a, b))
     return (x & y).sum(1).double(), (x.sum(1) + y.sum(1)).double()
 
@@ -74,6 +82,8 @@ def label_counts(
     n_classes: int,
 ) -> Int[Tensor, "image annotator reported true"]:
     """How often each annotator reported i where the truth is j, over labelled pixels."""
+    check_range(labels, n_classes)
+    check_range(truth, n_classes)
     images, annotators = labels.shape[:2]
     label, true = labels.flatten(2), truth.flatten(1)[:, None]
     cell = torch.where(label >= 0, label * n_classes + true, n_classes**2)  # one spare cell
@@ -94,6 +104,7 @@ def confusion_sums(
     With `labels` only over the pixels each annotator labelled, so that after
     `normalise_columns` the result stands beside that of `label_counts`.
     """
+    check_finite("confusion matrices", confusion, -1e-30, MOST_SHARE)
     n_classes = confusion.shape[3]
     where = one_hot(truth.flatten(1), n_classes).movedim(-1, 1)[:, None].to(confusion.dtype)
     if labels is not None:
@@ -112,6 +123,9 @@ def normalise_columns(
 
 
 def _squared(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    estimated, true = estimated.double(), true.double()
+    for matrix in (estimated, true):  # NaN means that a column was never observed
+        check_finite("confusion matrices", matrix[~matrix.isnan()], -MOST_FACTOR, MOST_FACTOR)
     seen = ~(true.isnan() | estimated.isnan())
     return torch.where(seen, (estimated - true) ** 2, 0.0), seen
 
@@ -161,6 +175,8 @@ def generalised_energy_distance(
     pairs. Annotators without a label are left out; so are unlabelled pixels of a pair.
     An image nobody labelled gives NaN.
     """
+    check_range(labels, n_classes)
+    check_range(samples, n_classes)
     s, y = samples.flatten(2), labels.flatten(2)
     here = (y >= 0).any(-1).double()  # (image, annotator)
     weight = here / here.sum(1, keepdim=True)
@@ -196,6 +212,7 @@ def calibration_bins(
 
     Bins of several batches add up; `ece_from_bins` turns the sum into the error.
     """
+    check_finite("probs", probs, -1e-30, MOST_SHARE)
     confidence, top = probs.double().max(1)
     keep = labels >= 0
     confidence, hit = confidence[keep], (top == labels)[keep].double()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from noisyseg.limits import check_range
 from noisyseg.metrics import one_hot
 
 START_DIAGONAL = 0.99999  # as ITK's STAPLE: everyone is trusted at the start
@@ -67,6 +68,7 @@ def staple(
     labels carry no information; a pixel nobody labelled keeps the prior, and a single
     annotator is believed. A class with no support in an image keeps its starting column.
     """
+    check_range(labels, n_classes)
     flat = labels.flatten(2)
     images, annotators = flat.shape[:2]
     one_hot, weight, of_pixel = _patterns(flat, n_classes)

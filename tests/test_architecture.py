@@ -22,7 +22,7 @@ EVERY_PY = SOURCES + sorted(
 )
 # A module or package imports from lines above its own only; new ones get a place here first.
 ORDER = [
-    "storage methods",
+    "storage methods limits",
     "config simulate confusion metrics",
     "staple",
     "fusion data models losses",

@@ -3,7 +3,9 @@
 environment.yml is checked for its form and for agreement; no conda has solved it here.
 """
 
+import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -103,14 +105,38 @@ def test_the_packages_environment_yml_promises_in_its_comment_are_installed(root
 
 def test_make_env_installs_what_environment_yml_names(root):
     script = (root / ".ci" / "env").read_text()
-    assert "-c constraints.txt -e '.[test]'" in script
+    assert "-c constraints.txt -e '.[test]'" in script and "--require-hashes" in script
+
+
+def test_every_pin_has_a_checksum_and_the_build_requirement_is_one(root, pins):
+    lines = (root / ".ci" / "hashes.txt").read_text().splitlines()
+    rows = dict(line.split(maxsplit=1) for line in lines if not line.startswith("#"))
+    assert rows.keys() == pins.keys(), "run make hashes"
+    assert all(re.fullmatch(r"[0-9a-f]{64}( [0-9a-f]{64})*", row) for row in rows.values())
+    build = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert build == [f"setuptools=={pins['setuptools']}"]
+
+
+def test_the_bill_of_materials_names_every_installed_pin_and_is_the_same_twice(root, pins):
+    call = [sys.executable, root / ".ci" / "pins.py", "sbom"]
+    first, again = (subprocess.run(call, capture_output=True, check=True).stdout for _ in range(2))
+    assert first == again
+    bill = json.loads(first)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    there = {c["name"]: c for c in bill["components"]}
+    assert {"torch", "numpy", "tifffile", "pillow"} <= there.keys() <= pins.keys()
+    assert there["numpy"]["hashes"][0]["alg"] == "SHA-256" and there["numpy"]["licenses"]
+    edges = {d["ref"]: d["dependsOn"] for d in bill["dependencies"]}
+    assert there["numpy"]["purl"] in edges[there["scipy"]["purl"]]
+    refs = {c["bom-ref"] for c in bill["components"]}
+    assert refs >= {ref for needed in edges.values() for ref in needed}
 
 
 @pytest.fixture
 def copy(root, tmp_path):
     """What `make env` reads, in a folder of its own; `copy(name, script)` adds a stand-in."""
     (tmp_path / ".ci").mkdir()
-    for name in ("pyproject.toml", "constraints.txt", ".ci/env"):
+    for name in ("pyproject.toml", "constraints.txt", ".ci/env", ".ci/pins.py", ".ci/hashes.txt"):
         (tmp_path / name).write_bytes((root / name).read_bytes())
 
     def add(name, script):
@@ -140,11 +166,23 @@ def test_make_env_does_nothing_when_the_stamp_is_current(copy):
     first = run_env(folder)
     assert first.returncode == 0, first.stderr
     calls = (folder / "calls").read_text()
-    assert "-c constraints.txt -e .[test]" in calls
+    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+        assert "--require-hashes --no-deps -r .venv/.pins" in calls
+        assert "numpy==" in (folder / ".venv" / ".pins").read_text()
+        assert "torch==" in (folder / ".venv" / ".builds").read_text()
+    assert "-e ." in calls
     again = run_env(folder)
     assert (again.returncode, again.stdout, (folder / "calls").read_text()) == (0, "", calls)
     (folder / "constraints.txt").write_text("numpy==1.0\n")
     assert "bringing .venv up" in run_env(folder).stdout
+
+
+def test_make_env_takes_another_build_of_torch_by_its_version_and_says_so(copy):
+    refused = 'case "$*" in *.builds*) exit 1 ;; *) echo "$@" >> calls ;; esac'
+    folder = copy(".venv/bin/python", refused)
+    result = run_env(folder)
+    assert result.returncode == 0 and "only its version is checked" in result.stderr
+    assert "-c constraints.txt torch torchvision" in (folder / "calls").read_text()
 
 
 def test_make_env_starts_again_after_an_interruption_and_checks_the_disk(copy):
