@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env data figures test lint format strip clean sbom audit hashes
+.PHONY: help env data figures test trials lint format strip clean sbom audit hashes
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,10 @@ test: data  ## style, all tests, and every notebook executed and compared
 	fi; \
 	if [ $$status -ne 0 ]; then echo 'make test: something failed, see above' >&2; fi; \
 	exit $$status
+
+# Slow (an hour on two cores): faults of storage, tried in earnest. ONLY="kills writers" for some.
+trials: env  ## kill, crash, damage: what is lost or wrong, to figures/source_data/reliability.csv
+	@PYTHONPATH=.:tests nice -n 19 $(PY) -m trials $(ONLY)
 
 format: env  ## let ruff fix and format
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .

@@ -257,7 +257,8 @@ def finish(
     """Write metrics and exhibits, seal the run with DONE, then remove its checkpoint."""
     write_csv(folder / "metrics.csv", pd.DataFrame(metrics))
     write_csv(folder / "images.csv", images)
-    with replacing(folder / "exhibits.npz") as part, part.open("wb") as file:
+    needed = sum(array.nbytes for array in exhibits.values())
+    with replacing(folder / "exhibits.npz", needed) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **exhibits)
     files = {name: sha256(folder / name) for name in FILES if (folder / name).exists()}
     write_json(folder / "DONE", {"digest": digest, "files": files})

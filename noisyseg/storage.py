@@ -236,9 +236,9 @@ def disk_full(path: Path, needed: int | None) -> DiskFull:
     free = _size(shutil.disk_usage(disk).free)
     need = "more than there is" if needed is None else _size(needed)
     error = DiskFull(
-        f"{path}: no room on the disk at {disk}: {need} needed, {free} free (a quota may allow "
-        "less); make room and run it again, or write elsewhere (NOISYSEG_DATA, NOISYSEG_RUNS, "
-        "NOISYSEG_FIGURES, --out)"
+        f"{path}: no room on the disk at {disk}: it takes {need}, and {free} are free (a quota may "
+        "allow less); make room and run it again, or write elsewhere (NOISYSEG_DATA, "
+        "NOISYSEG_RUNS, NOISYSEG_FIGURES, --out)"
     )
     error.errno = errno.ENOSPC
     return error

@@ -154,7 +154,8 @@ def _load_array(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         if file.read(6) != np.lib.format.MAGIC_PREFIX:
             raise ValueError("it is no array of NumPy; save it with numpy.save")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with np.errstate(over="raise"):  # a shape with more pixels than can be counted
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype not in [np.dtype(name) for name in DTYPES[path.stem]]:
         raise ValueError(f"dtype is {array.dtype}; convert it to {' or '.join(DTYPES[path.stem])}")
     if (more := path.stat().st_size - array.offset - array.nbytes) != 0:
