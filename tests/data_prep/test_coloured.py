@@ -14,6 +14,7 @@ from scipy.optimize import linprog
 from data_prep import coloured, mnist
 from noisyseg import load_dataset, metrics
 from noisyseg.data import checks
+from noisyseg.data.folder import seal
 
 SIZES = {"train": 120, "val": 60, "test": 60}
 README = Path(mnist.__file__).parent / "README.md"
@@ -208,6 +209,7 @@ def test_other_sizes_or_version_are_not_replaced(folder):
     meta = json.loads((folder / "meta.json").read_text())
     try:
         (folder / "meta.json").write_text(json.dumps(meta | {"prep_version": 0}))
+        seal(folder)
         with pytest.raises(FileExistsError, match="use --force"):
             coloured.prepare(folder, SIZES)
     finally:

@@ -12,6 +12,7 @@ import skimage.filters
 
 from data_prep import mnist
 from noisyseg.data.dataset import load_dataset
+from noisyseg.data.folder import seal
 
 # Moments of the authors' samples: mean and sd inside the digit, mean and sd of the background.
 AUTHORS_NOISE = (0.86, 0.15, 0.15, 0.16)
@@ -224,6 +225,7 @@ def test_folder_made_otherwise_is_not_replaced(tiny, tmp_path, field, value):
     out = mnist.prepare(tmp_path / "out", "idx", folder)
     meta = json.loads((out / "meta.json").read_text())
     (out / "meta.json").write_text(json.dumps(meta | {field: value}))
+    seal(out)
     with pytest.raises(FileExistsError, match="use --force"):
         mnist.prepare(out, "idx", folder)
 
