@@ -18,6 +18,7 @@ from numpy import ndarray
 
 from data_prep import cases
 from data_prep.cases import Input
+from data_prep.fitting import predict_fitted
 from data_prep.folders.slicing import normalised
 from data_prep.formats import size, volumes
 from data_prep.formats.pictures import to_space
@@ -123,7 +124,10 @@ def predict_files(
     scans = [volumes.read_volume(file) for file in images]
     volumes.same_grid({f"{v.file} ({n + 1})": v for n, v in enumerate(scans)})
     array, grid = network_input(scans, made)
-    found = predict_volume(run.model(), array, axis=0, patch=patch)
+    if patch is None:
+        found = predict_fitted(run.model(), array, made.size)
+    else:
+        found = predict_volume(run.model(), array, axis=0, patch=patch)
     if made.reader == cases.VOLUMES:  # its rows run from the front to the back
         noisy = None if found.noisy_probs is None else found.noisy_probs[..., ::-1, :]
         found = VolumePrediction(found.probs[..., ::-1, :], noisy)
