@@ -5,7 +5,7 @@ prediction gives the network the same padded arrays as training did, one window 
 a time. Knows arrays and a network; knows no file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -41,15 +41,18 @@ def _middle(have: int, wanted: int) -> slice:
 
 
 def fit_image(
-    image: Float[ndarray, "channel *space"], size: Sequence[int], window: Window | None = None
+    image: Float[ndarray, "channel *space"],
+    size: Sequence[int],
+    window: Window | None = None,
+    fill: float | None = None,
 ) -> Float[ndarray, "n channel *size"]:
-    """`fit` of every channel, padded with its least value; what the network sees.
+    """`fit` of every channel, padded with `fill` (None: its least value); what the network sees.
 
     `window` chooses a part of the last axes of space first; None is the middle.
     """
     part = image if window is None else image[(..., *window)]
-    filled = zip(part, image, strict=True)
-    return np.stack([fit(near, size, whole.min()) for near, whole in filled], axis=1)
+    fills = [whole.min() if fill is None else fill for whole in image]
+    return np.stack([fit(near, size, f) for near, f in zip(part, fills, strict=True)], axis=1)
 
 
 def windows(space: Sequence[int], size: Sequence[int]) -> Iterator[Window]:
@@ -72,20 +75,33 @@ def _steps(middle: slice, have: int) -> list[slice]:
     return [slice(s, s + length) for s in sorted({*starts, middle.start})]
 
 
+def as_it_is(array: ndarray) -> ndarray:
+    """The way an image lies, where the network sees it so."""
+    return array
+
+
 def predict_fitted(
-    model: nn.Module, image: Float[ndarray, "channel *space"], size: Sequence[int] | None
+    model: nn.Module,
+    image: Float[ndarray, "channel *space"],
+    size: Sequence[int] | None,
+    fill: float | None = None,
+    turn: Callable[[ndarray], ndarray] = as_it_is,
 ) -> VolumePrediction:
     """What `model` says of `image`, each window of it padded to `size`, on the image's own grid.
 
     Where `size` has one axis less than the image, the first axis of space holds slices. The
     middle window is what `fit_image` makes of the image, so the answer there is the same to the
-    bit. None: the network sees the image as it is.
+    bit. None: the network sees the image as it is. `turn` is how a padded slice is laid before
+    the network sees it, and how its answer is laid back.
     """
     axes = tuple(image.shape[-space_axes(model) :] if size is None else size)
     space = image.shape[image.ndim - len(axes) :]
     parts: list[ndarray] = []
     for window in windows(space, axes):
-        rows = [predict_image(model, row) for row in fit_image(image, axes, window)]
+        rows = [
+            turned(predict_image(model, turn(row)), turn)
+            for row in fit_image(image, axes, window, fill)
+        ]
         here = (..., *(_inside(w.stop - w.start, s) for w, s in zip(window, axes, strict=True)))
         found = [
             None if got[0] is None else np.stack([row[here] for row in got if row is not None])
@@ -97,6 +113,12 @@ def predict_fitted(
     slices = image.ndim > len(axes) + 1
     probs, *noisy = [np.moveaxis(p, 0, -len(axes) - 1) if slices else p[0] for p in parts]
     return VolumePrediction(probs, noisy[0] if noisy else None)
+
+
+def turned(found: VolumePrediction, turn: Callable[[ndarray], ndarray]) -> VolumePrediction:
+    """`found` laid another way."""
+    noisy = None if found.noisy_probs is None else turn(found.noisy_probs)
+    return VolumePrediction(turn(found.probs), noisy)
 
 
 def _inside(have: int, size: int) -> slice:
