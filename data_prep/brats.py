@@ -225,7 +225,7 @@ def prepare(
         channels=[*options.modalities],
         annotators=None,
         prep_version=PREP_VERSION,
-        sources=sources(cases, Input(VOLUMES, options.spacing)),
+        sources=sources(cases, Input(VOLUMES, options.spacing, size=(options.crop,) * 2)),
         spacing_mm=[options.spacing] * 2,
         licence=LICENCE if origin == "real" else STAND_IN,
     )

@@ -265,11 +265,13 @@ class Input(NamedTuple):
     """`reader` is one of VOLUMES, FOLDERS and PICTURES; `normalise` one of slicing.NORMALISE.
 
     `spacing_mm`: a number for all axes; one for each of the last axes of space; None = as it is.
+    `size`: pixels along the last axes of space that images are padded or cropped to; None = not.
     """
 
     reader: str
     spacing_mm: float | Sequence[float] | None
     normalise: str = "zscore"
+    size: Sequence[int] | None = None
 
 
 def sources(cases: Sequence[Case], made: Input) -> list[dict[str, str]]:

@@ -162,7 +162,7 @@ def prepare(
         origin=origin,
         prep_version=PREP_VERSION,
         annotators=["rater 1", "rater 2"] if options.raters else None,
-        sources=sources(cases, Input(VOLUMES, options.spacing)),
+        sources=sources(cases, Input(VOLUMES, options.spacing, size=options.crop[::-1])),
         spacing_mm=[options.spacing] * 2,
         licence=LICENCE if origin == "real" else STAND_IN,
     )

@@ -68,6 +68,7 @@ def prepare_source(folder: Path, source: Source, out: Path, force: bool = False)
         size="largest",
         strict=True,
         force=force,
+        padding=0,  # background, as in the folders that the committed tables were trained on
         name=source.name,
         origin="real",
         licence=LICENCE,

@@ -18,6 +18,7 @@ from numpy import ndarray
 
 from data_prep import cases
 from data_prep.cases import Input
+from data_prep.fitting import as_it_is, predict_fitted, turned
 from data_prep.folders.slicing import normalised
 from data_prep.formats import size, volumes
 from data_prep.formats.pictures import to_space
@@ -76,13 +77,15 @@ def input_of(run: Run, spacing_mm: float | None = None) -> Input:
 def network_input(
     scans: Sequence[volumes.Volume], made: Input
 ) -> tuple[Float[ndarray, "channel z y x"], volumes.Volume]:
-    """What the network sees of `scans`, one a channel, and a volume on the same grid.
+    """What becomes of `scans`, one a channel, before it is padded, and a volume on that grid.
 
     `Unusable` for a scan that is constant.
     """
     if made.reader == cases.VOLUMES:
         ready = [_respaced(volumes.normalise(scan), made) for scan in scans]
-        return volumes.axial(volumes.stack(ready)).swapaxes(0, 1), ready[0]
+        # Prepared slices are stored in half precision.
+        stored = volumes.stack(ready).astype(np.float16).astype(np.float32)
+        return _turn(volumes.axial(stored).swapaxes(0, 1)), ready[0]
     ready = [_respaced(scan, made) for scan in scans]
     channels = np.stack([to_space(scan.array) for scan in ready])
     return normalised(channels, made.normalise, scans[0].file), ready[0]
@@ -123,11 +126,29 @@ def predict_files(
     scans = [volumes.read_volume(file) for file in images]
     volumes.same_grid({f"{v.file} ({n + 1})": v for n, v in enumerate(scans)})
     array, grid = network_input(scans, made)
-    found = predict_volume(run.model(), array, axis=0, patch=patch)
-    if made.reader == cases.VOLUMES:  # its rows run from the front to the back
-        noisy = None if found.noisy_probs is None else found.noisy_probs[..., ::-1, :]
-        found = VolumePrediction(found.probs[..., ::-1, :], noisy)
-    return _write(found, grid, out, shape)
+    return _write(fitted(run, array, made, patch), grid, out, shape)
+
+
+def fitted(
+    run: Run,
+    array: Float[ndarray, "channel z y x"],
+    made: Input,
+    patch: tuple[int, int, int] | None = None,
+) -> VolumePrediction:
+    """What `run` says of an array of `network_input`, padded and turned as in its training.
+
+    With a `patch` the network sees patches of that size and no padding.
+    """
+    by_readers = made.reader == cases.VOLUMES
+    turn = _turn if by_readers else as_it_is
+    if patch is not None:
+        return turned(predict_volume(run.model(), turn(array), axis=0, patch=patch), turn)
+    return predict_fitted(run.model(), array, made.size, fill=0 if by_readers else None, turn=turn)
+
+
+def _turn(array: ndarray) -> ndarray:
+    """Rows from the front to the back, as the readers of MS and BraTS lay them, and back again."""
+    return array[..., ::-1, :]
 
 
 def _write(

@@ -47,10 +47,16 @@ class Splits(NamedTuple):
 
 
 def load_splits(cfg: ExperimentConfig, dataset: SegmentationDataset) -> Splits:
-    """The three splits of `dataset`, with simulated annotators where it has none of its own."""
+    """The three splits of `dataset`, with simulated annotators where it has none of its own.
+
+    With `train_on="all"` the images of the other two are among those of `train`.
+    """
 
     def part(name: str, limit: int | None, labelling: str) -> SegmentationDataset:
-        subset = dataset.split(name, limit=limit)
+        if name == "train" and cfg.train_on == "all":
+            subset = dataset.labelled(limit)
+        else:
+            subset = dataset.split(name, limit=limit)
         if subset.labels is None:
             labels = simulate_labels(
                 subset.read_truth(), subset.image_ids, cfg.annotators, cfg.annotator_seed

@@ -98,6 +98,7 @@ class ExperimentConfig:
     labelling: str = "dense"
     annotators: tuple[str, ...] = ("good", "over", "under", "wrong", "blank")
     annotator_seed: int = 0  # simulated labels stay the same across training seeds
+    train_on: str = "train"  # that split, or "all": every labelled image, test images included
     n_train: int | None = None
     n_val: int | None = None
     n_test: int | None = None
@@ -136,6 +137,7 @@ class ExperimentConfig:
         _one_of("dominance_level", self.dominance_level, ("pixel", "class"))
         _one_of("warm_up", self.warm_up, ("none", "hold", "maximise", "fixed"))
         _one_of("anchor", self.anchor, ("annotators", "image"))
+        _one_of("train_on", self.train_on, ("train", "all"))
         _one_of("activation", self.activation, ("relu", "prelu"))
         _one_of("head", self.head, ("method", "pixel", "global", "low_rank"))
         _one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from noisyseg import metrics
@@ -148,8 +148,14 @@ def choice(table: pd.DataFrame, level: str = "none", margin: float = 0.1) -> str
     return str(kept.candidate[kept.trace.idxmin()])
 
 
-def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> dict[str, float]:
+def watch(
+    confusion: Confusion,
+    probs: Float[Tensor, "batch true *space"],
+    seen: Bool[Tensor, "batch *space"] | None = None,
+) -> dict[str, float]:
     """How a batch stands to the dominant set, without truth; every value finite.
+
+    `seen`: the pixels to look at, those that somebody labelled; None for all.
 
     `mean_trace` (L faithful, 1 ignorant, 0 swapped); `off_pixel`: share of pixels where the
     annotators together are not expected to report the predicted class; `class_margin`: the
@@ -161,19 +167,25 @@ def watch(confusion: Confusion, probs: Float[Tensor, "batch true *space"]) -> di
     """
     mean, trace = confusion.mean_dense(), confusion.trace().mean(1)
     predicted = probs.argmax(1)
+    seen = torch.ones_like(predicted, dtype=torch.bool) if seen is None else seen
     index = predicted[:, None, None].expand(-1, mean.shape[1], 1, *probs.shape[2:])
     column = mean.gather(2, index).squeeze(2)  # what is reported where this class is predicted
     chosen = metrics.one_hot(predicted.flatten(1), probs.shape[1]).movedim(-1, 1)
+    chosen = chosen * seen.flatten(1)[:, None]
     summed = torch.einsum("bijx,bjx->ij", mean.flatten(3), chosen.to(mean.dtype))
-    share = chosen.float().mean((0, 2))
+    share = chosen.float().sum((0, 2)) / seen.sum().clamp_min(1)
     reported = confusion.apply(probs).argmax(2)
     marked = (reported == predicted[:, None]).any(1)
-    foreground = predicted > 0
+    foreground = (predicted > 0) & seen
+
+    def mean_seen(values: Tensor) -> float:
+        return float(torch.where(seen, values.float(), 0).sum() / seen.sum().clamp_min(1))
+
     return {
-        "mean_trace": float(trace.mean()),
-        "off_pixel": float((column.argmax(1) != predicted).float().mean()),
+        "mean_trace": mean_seen(trace),
+        "off_pixel": mean_seen(column.argmax(1) != predicted),
         "class_margin": float(_leads(summed / summed.sum(0).clamp_min(1e-12))[share > 0].min()),
-        "ignorant": float(((trace - 1).abs() < TRACE_NEAR_ONE).float().mean()),
+        "ignorant": mean_seen((trace - 1).abs() < TRACE_NEAR_ONE),
         "smallest_class": float(share.min()),
         "unmarked": float((foreground & ~marked).sum() / foreground.sum().clamp_min(1)),
     }

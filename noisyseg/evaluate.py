@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from noisyseg import baselines, build, config, metrics
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.data.views import unpadded
 from noisyseg.runs import Run
 
 Row = dict[str, Any]
@@ -37,6 +38,7 @@ class Scorecard:
 
     def _overlap(self, prediction: Tensor, truth: Tensor) -> None:
         n = len(self.classes)
+        prediction = torch.where(truth < 0, -1, prediction)  # nothing is known of the padding
         there = torch.stack([(truth == c).flatten(1).any(1) for c in range(n)], 1)
         self._keep(there=there)
         self._keep(**{name: of(prediction, truth, n) for name, of in OVERLAP.items()})
@@ -219,7 +221,7 @@ def evaluate(model: nn.Module, test: SegmentationDataset) -> Evaluation:
     model.eval()
     device = next(model.parameters()).device
     images, labels = test.read_images(), test.read_labels()
-    truth = None if test.truth is None else test.read_truth()
+    truth = None if test.truth is None else _known_truth(test.read_truth(), images, labels)
     score = Scorecard(test.classes, test.annotators)
     for start in range(0, len(test), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
@@ -247,6 +249,15 @@ def exhibits_of(model: nn.Module, test: SegmentationDataset) -> dict[str, np.nda
         return _exhibits(image, labels, truth, probs, None, None)
     noisy, dense = out.confusion.apply(probs), out.confusion.dense()
     return _exhibits(image, labels, truth, probs, noisy, dense)
+
+
+def _known_truth(truth: np.ndarray, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """`truth` with −1 in the padding, which is scored nowhere."""
+    known = np.full_like(truth, -1)
+    for new, old, image, label in zip(known, truth, images, labels, strict=True):
+        inside = unpadded(image, label)
+        new[inside] = old[inside]
+    return known
 
 
 def evaluate_fusion(cfg: ExperimentConfig, test: SegmentationDataset) -> Evaluation:

@@ -1,5 +1,7 @@
-"""Whole volumes: a trained model over every slice, or over overlapping patches.
+"""One image or whole volumes: a trained model over every slice, or over overlapping patches.
 
+`predict_image` is the one way from an array to a network: the report's estimate and all
+predictions go through it, one image at a time, so that they are equal to the bit.
 Arrays in, arrays out; `data_prep.predict` reads and writes the files. Two-dimensional models
 go through a volume slice by slice, three-dimensional ones take it whole or in patches.
 """
@@ -16,30 +18,42 @@ from noisyseg.metrics import entropy
 
 
 class VolumePrediction(NamedTuple):
-    """What a model says of one volume, float32 on the grid of the volume.
+    """What a model says of one volume or image, float32 on its grid.
 
-    `probs` (true, x, y, z) = p(truth), `noisy_probs` (annotator, reported, x, y, z) = what each
+    `probs` (true, *space) = p(truth), `noisy_probs` (annotator, reported, *space) = what each
     annotator would write, None for a model without annotators.
     """
 
-    probs: Float32[ndarray, "true x y z"]
-    noisy_probs: Float32[ndarray, "annotator reported x y z"] | None
+    probs: Float32[ndarray, "true *space"]
+    noisy_probs: Float32[ndarray, "annotator reported *space"] | None
 
     @property
-    def truth(self) -> Int8[ndarray, "x y z"]:
+    def truth(self) -> Int8[ndarray, "*space"]:
         """The most probable class of each voxel."""
         return self.probs.argmax(0).astype(np.int8)
 
     @property
-    def annotators(self) -> Int8[ndarray, "annotator x y z"] | None:
+    def annotators(self) -> Int8[ndarray, "annotator *space"] | None:
         """The class each annotator would most probably write."""
         return None if self.noisy_probs is None else self.noisy_probs.argmax(1).astype(np.int8)
 
     @property
-    def uncertainty(self) -> Float32[ndarray, "x y z"]:
+    def uncertainty(self) -> Float32[ndarray, "*space"]:
         """Entropy of p, divided by log(classes): 0 is certain, 1 knows nothing."""
         probs = torch.from_numpy(np.ascontiguousarray(self.probs, np.float32))
         return entropy(probs[None])[0].numpy()
+
+
+@torch.no_grad()
+def predict_image(model: nn.Module, image: ndarray) -> VolumePrediction:
+    """What `model` says of one image (channel, *space), as it was prepared for training.
+
+    Alone, because sums over a batch may be rounded in another way than those over one image.
+    """
+    model.eval()
+    alone = torch.from_numpy(np.array(image, np.float32, order="C"))[None]
+    values, classes = _stacked(model, alone.to(_device(model)))
+    return _split(values[0].cpu().numpy(), classes)
 
 
 @torch.no_grad()
@@ -58,7 +72,7 @@ def predict_volume(
         model: what `run.model()` gives.
         volume: (channel, x, y, z).
         axis: of the three axes of space, the one across which a 2-D model sees slices.
-        batch_size: slices or patches at a time.
+        batch_size: patches at a time; slices go alone, see `predict_image`.
         patch: voxels of a patch for a 3-D model, which else sees all of the volume. MONAI's
             sliding window with Gaussian weights puts them together (needs the package monai).
         overlap: of two patches, as a share.
@@ -72,7 +86,7 @@ def predict_volume(
         >>> found.truth.shape, found.uncertainty.shape
         ((8, 8, 3), (8, 8, 3))
     """
-    dims = _dims(model)
+    dims = space_axes(model)
     if volume.ndim != 4 or 0 in volume.shape:
         raise ValueError(f"volume has shape {volume.shape}; give (channel, x, y, z)")
     if not np.isfinite(volume).all():
@@ -80,43 +94,39 @@ def predict_volume(
     if dims == 2 and patch is not None:
         raise ValueError("patch is for 3-D models; a 2-D model sees whole slices")
     model.eval()
-    image = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
     if dims == 2:
-        return _by_slices(model, image, axis % 3, batch_size)
-    classes, image = 0, image[None].to(_device(model))
+        return _by_slices(model, volume, axis % 3)
+    if patch is None:
+        return predict_image(model, volume)
+    image = torch.from_numpy(np.ascontiguousarray(volume, np.float32))[None].to(_device(model))
+    classes = 0
 
     def forward(x: Tensor) -> Tensor:
         nonlocal classes
         values, classes = _stacked(model, x)
         return values
 
-    if patch is None:
-        values = forward(image)
-    else:
-        from monai.inferers.utils import sliding_window_inference
+    from monai.inferers.utils import sliding_window_inference
 
-        found = sliding_window_inference(image, patch, batch_size, forward, overlap, "gaussian")
-        values = cast(Tensor, found)
+    found = sliding_window_inference(image, patch, batch_size, forward, overlap, "gaussian")
+    values = cast(Tensor, found)
     return _split(values[0].cpu().numpy(), classes)
 
 
 def _by_slices(
-    model: nn.Module, volume: Float[Tensor, "channel x y z"], axis: int, batch_size: int
+    model: nn.Module, volume: Float[ndarray, "channel x y z"], axis: int
 ) -> VolumePrediction:
-    slices = volume.movedim(axis + 1, 0)
-    kept, classes = [], 0
-    for start in range(0, len(slices), batch_size):
-        part = slices[start : start + batch_size].to(_device(model))
-        values, classes = _stacked(model, part)
-        kept.append(values.cpu())
-    return _split(torch.cat(kept).movedim(0, axis + 1).numpy(), classes)
+    found = [predict_image(model, one) for one in np.moveaxis(volume, axis + 1, 0)]
+    probs = np.stack([one.probs for one in found], axis + 1)
+    noisy = [one.noisy_probs for one in found if one.noisy_probs is not None]
+    return VolumePrediction(probs, np.stack(noisy, axis + 2) if noisy else None)
 
 
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _dims(model: nn.Module) -> int:
+def space_axes(model: nn.Module) -> int:
     """Space dimensions of the images the model was built for."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
@@ -136,6 +146,6 @@ def _stacked(
     return torch.cat((probs, out.confusion.apply(probs).flatten(1, 2)), 1), classes
 
 
-def _split(values: Float[ndarray, "value x y z"], classes: int) -> VolumePrediction:
+def _split(values: Float[ndarray, "value *space"], classes: int) -> VolumePrediction:
     noisy = values[classes:].reshape(-1, classes, *values.shape[1:])
     return VolumePrediction(values[:classes], noisy if len(noisy) else None)

@@ -259,7 +259,8 @@ def _validate(model: nn.Module, batches: Any) -> dict[str, float]:
         out, n = model(batch["image"]), len(batch["image"])
         row = {"val_loss": float(build.validation_loss(out, batch))}
         if out.confusion is not None:
-            row |= diagnostics.watch(out.confusion, out.logits.softmax(1))
+            labelled = (batch["labels"] >= 0).any(1)  # of padding nobody says anything
+            row |= diagnostics.watch(out.confusion, out.logits.softmax(1), labelled)
         sums = {name: sums.get(name, 0.0) + value * n for name, value in row.items()}
         seen += n
     return {name: total / seen for name, total in sums.items()}

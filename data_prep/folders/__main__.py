@@ -19,6 +19,8 @@ from data_prep.formats import size
 from noisyseg.data.checks import ORIGINS
 from noisyseg.data.dataset import load_dataset
 
+MATCH = "where a mask's name holds its image's: 'seg_(.+)' for seg_m01.png of m01.png"
+
 
 def _named_folder(text: str) -> tuple[str, Path]:
     name, equals, folder = text.partition("=")
@@ -55,8 +57,9 @@ def _matched(args: argparse.Namespace) -> Plan | Path:
             raise ValueError(f"--manifest {args.manifest} names all files; leave the others away")
         return args.manifest
     if args.tree is None:
-        return plan_folders(args.images, _annotators(args.labels), args.truth, args.numbered)
-    if args.images or args.labels or args.truth or args.numbered:
+        labels = _annotators(args.labels)
+        return plan_folders(args.images, labels, args.truth, args.numbered, args.match)
+    if args.images or args.labels or args.truth or args.numbered or args.match:
         raise ValueError(f"--tree {args.tree} names images and masks itself; leave the others away")
     return plan_tree(args.tree)
 
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "<out>.manifest.csv, corrected by hand (image, case, split, a file a channel, annotator)",
     )
     add("--tree", type=Path, help="the authors' {train,validate,test}/{Image,Over,...}/*.tif")
+    add("--match", metavar="PATTERN", help=MATCH)
     add("--classes", nargs="+", metavar="NAME", help="class names, background first")
     add("--values", nargs="+", type=int, metavar="N", help="their values in the mask files")
     add("--ignore", nargs="+", type=int, default=(), metavar="N", help="values: not labelled")

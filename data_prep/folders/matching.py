@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 SUFFIXES = (".nii.gz", ".nii", ".png", ".tif", ".tiff")
+PICTURES = (".gif", ".jpg", ".jpeg", ".bmp", ".webp")
 # What may lie beside pictures without meaning anything; everything else could be a mask.
 HARMLESS = (".txt", ".md", ".json", ".csv", ".ini", ".db")
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
@@ -73,10 +74,54 @@ def _is_wanted(file: Path) -> bool:
         return True
     if low.endswith(HARMLESS):
         return False
-    raise ValueError(
-        f"{file} ends in {file.suffix or 'nothing'}; convert it to one of {', '.join(SUFFIXES)} "
-        "or move it away"
-    )
+    remedy = f"convert it to one of {', '.join(SUFFIXES)} or move it away"
+    if low.endswith(PICTURES):
+        remedy += (
+            '; all of the folder: python -c "from pathlib import Path; from PIL import Image; '
+            f"[Image.open(f).save(f.with_suffix('.png')) or f.unlink() for f in "
+            f"Path({str(file.parent)!r}).glob('*{file.suffix}')]\" (keep a copy: it deletes them)"
+        )
+    raise ValueError(f"{file} ends in {file.suffix or 'nothing'}; {remedy}")
+
+
+def renamed(masks: Mapping[str, Path], pattern: str | None) -> dict[str, Path]:
+    """`masks` under the name that the group of `pattern` finds in theirs: seg_m01 gives m01.
+
+    Names that do not match stay as they are. ValueError for a pattern without one group, and
+    for two masks of one name.
+    """
+    if pattern is None:
+        return dict(masks)
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--match {pattern!r} is no regular expression ({error})") from error
+    if compiled.groups != 1:
+        raise ValueError(
+            f"--match {pattern!r} has {compiled.groups} groups; put brackets round the image's "
+            "name and nothing else, as in 'seg_(.+)'"
+        )
+    found: dict[str, Path] = {}
+    for stem, file in masks.items():
+        hit = compiled.fullmatch(stem)
+        name = hit[1] if hit else stem
+        other = found.setdefault(name, file)
+        if other is not file:
+            raise ValueError(f"--match {pattern!r}: {other} and {file} are both {name}")
+    return found
+
+
+def _pattern_for(stems: Sequence[str], names: Iterable[str]) -> str | None:
+    """The --match that would make `stems` names of images; None where one word is not enough."""
+    known = sorted(names, key=len, reverse=True)
+    inside = next((name for name in known if name in stems[0]), None)
+    if not inside:
+        return None
+    before, _, after = stems[0].partition(inside)
+    shape = re.compile(f"{re.escape(before)}(.+){re.escape(after)}")
+    hits = [shape.fullmatch(stem) for stem in stems]
+    fits = all(hit and hit[1] in set(known) for hit in hits)
+    return f"{before}(.+){after}" if fits else None
 
 
 def without(stem: str, words: Sequence[str], inside: bool = False) -> str:
@@ -139,9 +184,12 @@ def match(
     strangers = [stem for stem, images in read.items() if not images]
     if strangers:
         listed = few(_stranger(masks[stem], stem, words, names) for stem in strangers)
+        pattern = _pattern_for(strangers, names)
+        option = f"; or give --match '{pattern}'" if pattern else ""
         raise ValueError(
             f"{who}: {len(strangers)} of {len(masks)} masks belong to no image: {listed}; "
             f"name each like its image, or image_{words[0] if words else who}, or move it away"
+            f"{option}"
         )
     if not tree:
         _refuse_two_meanings(read, masks, who)

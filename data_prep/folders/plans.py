@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.folders.matching import SPLITS, aliases, few, list_files, match, without
+from data_prep.folders.matching import SPLITS, aliases, few, list_files, match, renamed, without
 from data_prep.folders.survey import GREY, GREY_TRUTH, Entry, grey_truths
 
 # Kinds of folders in the authors' tree; the first kind of truth that is there is the truth.
@@ -31,9 +31,11 @@ def plan_folders(
     labels: Mapping[str, Path],
     truth: Path | None = None,
     numbered: bool = False,
+    pattern: str | None = None,
 ) -> Plan:
     """Match the files of `images` (a folder a channel), `labels` by annotator, and `truth`.
 
+    `pattern`: where in a mask's name its image's name is, see `matching.renamed`.
     `numbered`: one folder with name_0000, name_0001, ... as channels. Raises ValueError for a
     mask without an image, a folder given twice, and what `list_files` refuses.
     """
@@ -47,19 +49,23 @@ def plan_folders(
     pictures = _by_channel([list_files(Path(f), known) for f in images], images, numbered)
     names = aliases(pictures, [Path(f).name for f in images])
     masks = {
-        who: match(names, list_files(Path(f), known), [who, Path(f).name], f"annotator {who}")
+        who: match(names, _masks(f, known, pattern), [who, Path(f).name], f"annotator {who}")
         for who, f in labels.items()
     }
     true = {}
     if truth is not None:
         words = ["truth", Path(truth).name]
-        true = match(names, list_files(Path(truth), known), words, "truth")
+        true = match(names, _masks(truth, known, pattern), words, "truth")
     entries = [
         Entry(n, files, {w: m[n] for w, m in masks.items() if n in m}, true.get(n))
         for n, files in pictures.items()
     ]
     folders = {role: str(f) for role, f in roles.items()}
     return Plan(entries, tuple(labels), folders, truth is not None)
+
+
+def _masks(folder: Path, known: Sequence[Path], pattern: str | None) -> dict[str, Path]:
+    return renamed(list_files(Path(folder), known), pattern)
 
 
 def _refuse_same(roles: Mapping[str, Path]) -> None:

@@ -19,11 +19,18 @@ from data_prep.folders.manifest import Manifest, read_manifest, write_manifest
 from data_prep.folders.matching import few
 from data_prep.folders.plans import Plan
 from data_prep.folders.slicing import Recipe, slices_of
-from data_prep.folders.survey import Survey, class_table, common_size, common_spacing, survey
+from data_prep.folders.survey import (
+    NOT_LABELLED,
+    Survey,
+    class_table,
+    common_size,
+    common_spacing,
+    survey,
+)
 from noisyseg.data.views import split_by_case
 from noisyseg.storage import locked
 
-PREP_VERSION = 1
+PREP_VERSION = 2  # 2: padding is not labelled
 
 
 class Result(NamedTuple):
@@ -47,12 +54,14 @@ def prepare(
     slices: str = "all",
     strict: bool = False,
     force: bool = False,
+    padding: int = NOT_LABELLED,
     **meta: Any,
 ) -> Result:
     """Write the prepared folder `out`; options as on the command line.
 
     `matched`: a plan, which is written beside `out` as `<name>.manifest.csv` first, or a manifest,
     perhaps corrected by hand. From there on only the manifest says which file is what.
+    `padding`: the class of labels around an image that is padded to `size`; −1, not labelled.
     Raises ValueError naming file, value and remedy, FileExistsError without `force`.
     """
     out = Path(out).expanduser().resolve()
@@ -77,7 +86,7 @@ def prepare(
         )
         space = common_size(found, size, slices)
         recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
-                        spacing_mm, listed.tree)  # fmt: skip
+                        spacing_mm, listed.tree, padding)  # fmt: skip
         scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
         noted = sources(scans, _input(found, recipe))
         meta = {"sources": noted} | _channels(listed, found) | meta
@@ -110,7 +119,7 @@ def _channels(listed: Manifest, found: Survey) -> dict[str, list[str]]:
 def _input(found: Survey, recipe: Recipe) -> Input:
     reader = FOLDERS if all(found.spacings.values()) else PICTURES
     spacing = recipe.spacing_mm or common_spacing(found, recipe.size)
-    return Input(reader, spacing, recipe.normalise)
+    return Input(reader, spacing, recipe.normalise, recipe.size)
 
 
 def _settings(listed: Manifest, recipe: Recipe) -> dict[str, Any]:

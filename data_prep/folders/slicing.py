@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
 from data_prep.cases import Slices, Unusable
+from data_prep.fitting import fit, fit_image
 from data_prep.folders.matching import few
 from data_prep.folders.survey import NOT_LABELLED, TRUTH, Entry, load
 from noisyseg.data.dataset import SegmentationDataset
@@ -25,7 +26,8 @@ SLICES = ("all", "labelled", "none")
 
 class Recipe(NamedTuple):
     """How pixels become arrays: `classes` maps a value in a file to a class, `size` is the
-    space to crop or pad to, `slices` one of SLICES."""
+    space to crop or pad to, `slices` one of SLICES, `padding` what stands around the labels of
+    an image that is padded: not labelled."""
 
     annotators: tuple[str, ...]
     has_truth: bool
@@ -35,6 +37,7 @@ class Recipe(NamedTuple):
     slices: str
     spacing_mm: float | None
     tree: str
+    padding: int = NOT_LABELLED
 
 
 def slices_of(entry: Entry, recipe: Recipe) -> Slices:
@@ -52,10 +55,14 @@ def slices_of(entry: Entry, recipe: Recipe) -> Slices:
     image = normalised(loaded.image, recipe.normalise, entry.images[0])
     files = dict(entry.masks) | {TRUTH: entry.truth}
     masks = {
-        w: _fit(_as_classes(m, recipe.classes, files[w], w != TRUTH), recipe, 0)
+        w: fit(
+            _as_classes(m, recipe.classes, files[w], w != TRUTH),
+            recipe.size,
+            0 if w == TRUTH else recipe.padding,  # a truth has a class everywhere
+        )
         for w, m in loaded.masks.items()
     }
-    image = np.stack([_fit(channel, recipe, channel.min()) for channel in image], axis=1)
+    image = fit_image(image, recipe.size)
     absent = np.full((len(image), *recipe.size), -1, _dtype(recipe.classes))
     labels = [masks.get(who, absent) for who in recipe.annotators]
     found = _chosen(
@@ -71,21 +78,24 @@ def slices_of(entry: Entry, recipe: Recipe) -> Slices:
 def normalised(
     image: Float[ndarray, "channel *space"], how: str, file: Path | None = None
 ) -> Float32[ndarray, "channel *space"]:
-    """Each channel with mean 0 and sd 1 (zscore), from 0 to 1 (minmax), or as it is (none)."""
+    """Each channel with mean 0 and sd 1 (zscore), from 0 to 1 (minmax), or as it is (none).
+
+    A channel that is the same everywhere becomes 0 and says nothing; `Unusable` where all are.
+    """
     if how == "none":
         return image
     space, exact = tuple(range(1, image.ndim)), image.astype(np.float64)
     low, spread = exact.min(space, keepdims=True), np.ptp(exact, axis=space, keepdims=True)
-    if (spread == 0).any():
-        n = int(np.flatnonzero(spread.ravel() == 0)[0])
+    flat = spread == 0
+    if flat.all():
         raise Unusable(
-            f"{file}: channel {n + 1} is {low.flat[n]} everywhere; remove the image, or give "
-            "--normalise none"
+            f"{file}: {'it' if len(image) == 1 else 'every channel'} is {low.flat[0]} everywhere; "
+            "remove the image, or give --normalise none"
         )
     if how == "minmax":
-        return ((exact - low) / spread).astype(np.float32)
+        return ((exact - low) / np.where(flat, 1, spread)).astype(np.float32)
     mean, sd = exact.mean(space, keepdims=True), exact.std(space, keepdims=True)
-    return ((exact - mean) / sd).astype(np.float32)
+    return np.where(flat, 0, (exact - mean) / np.where(flat, 1, sd)).astype(np.float32)
 
 
 def _dtype(classes: Mapping[int, int]) -> type[np.signedinteger]:
@@ -107,20 +117,6 @@ def _as_classes(
     for value, number in classes.items():
         result[mask == value] = number
     return result
-
-
-def _fit(array: ndarray, recipe: Recipe, fill: float) -> ndarray:
-    """(n, *size): slices (or one picture, or one volume) cropped or padded about the middle."""
-    array = array if array.ndim > len(recipe.size) else array[None]
-    for axis, wanted in enumerate(recipe.size, start=1):
-        extra = wanted - array.shape[axis]
-        start = max(0, -extra // 2)
-        array = array.take(range(start, start + min(wanted, array.shape[axis])), axis)
-        before = max(0, extra) // 2
-        pads = [(0, 0)] * array.ndim
-        pads[axis] = (before, max(0, extra) - before)
-        array = np.pad(array, pads, constant_values=fill)
-    return array
 
 
 def _chosen(

@@ -101,10 +101,23 @@ def load(entry: Entry, spacing_mm: float | None = None, tree: str = "") -> Loade
         masks = {w: pictures.resampled(m, spacing_mm, given[w]) for w, m in masks.items()}
     image = np.concatenate([scan.array for scan in scans])
     said = [r for scan in (*scans, *masks.values()) for r in scan.remarks]
+    said += _flat_channels(image)
     remarks = tuple(dict.fromkeys([*said, *([NEARLY] if any(apart) else [])]))
     arrays = {w: m.array for w, m in masks.items()}
     palettes = {w: m.palette for w, m in masks.items() if m.palette}
     return Loaded(image, arrays, scans[0].spacing, remarks, palettes)
+
+
+def _flat_channels(image: Float32[ndarray, "channel *space"]) -> list[str]:
+    """A remark for each channel that is the same everywhere, where others are not."""
+    flat = [bool((channel == channel.flat[0]).all()) for channel in image]
+    if all(flat):
+        return []
+    return [
+        f"channel {n} is the same everywhere (saturated or empty) and says nothing"
+        for n, is_flat in enumerate(flat, start=1)
+        if is_flat
+    ]
 
 
 def _flat(scan: pictures.Scan, tree: str) -> pictures.Scan:

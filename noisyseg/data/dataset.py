@@ -87,6 +87,17 @@ class SegmentationDataset:
         index = np.flatnonzero(self.split_of == name)[:limit]
         if not len(index):
             raise ValueError(f"{self.path}: no image in split {name!r}; assign some in index.csv")
+        return self._rows(index)
+
+    def labelled(self, limit: int | None = None) -> "SegmentationDataset":
+        """The images of all splits that somebody labelled, or the first `limit` of them: a view.
+
+        All images where there are no labels yet.
+        """
+        here = np.ones(len(self), bool) if self.has_label is None else self.has_label.any(1)
+        return self._rows(np.flatnonzero(here)[:limit])
+
+    def _rows(self, index: ndarray) -> "SegmentationDataset":
         names = "image_ids case_ids split_of images labels truth has_label".split()
         arrays = {name: getattr(self, name) for name in names}
         kept: Any = {name: take(a, index) for name, a in arrays.items() if a is not None}

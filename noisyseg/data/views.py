@@ -62,6 +62,21 @@ def take(array: Array, index: ndarray) -> Array:
     return array[index[0] : index[-1] + 1] if adjacent else Rows(array, index)
 
 
+def unpadded(image: ndarray, labels: ndarray) -> tuple[slice, ...]:
+    """The part of space that is no padding, of `image` (channel, *space) with its `labels`.
+
+    Padding are the outer rows, columns and slices in which nobody labelled anything and every
+    channel has its least value throughout. All of space where nothing else is left.
+    """
+    axes = tuple(range(1, image.ndim))
+    there = (image > image.min(axes, keepdims=True)).any(0) | (labels >= 0).any(0)
+    found = []
+    for axis in range(there.ndim):
+        places = np.flatnonzero(there.any(tuple(a for a in range(there.ndim) if a != axis)))
+        found.append(slice(places[0], places[-1] + 1) if len(places) else slice(None))
+    return tuple(found)
+
+
 def index_table(n: int, image_ids: Any, case_ids: Any, split: Any) -> pd.DataFrame:
     """The rows of index.csv for `n` images, with defaults for what is None.
 

@@ -4,6 +4,7 @@ Arrays and DataFrames in, matplotlib Figures out; prints and saves nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,9 +151,9 @@ def mean_errors(
         middle, count = middle + true, count + 1
         for r, label in enumerate(written):
             if (label >= 0).any():
-                marked = _window(label == klass, place, size)
+                marked, known = (_window(m, place, size) for m in (label == klass, label >= 0))
                 extra[r] += marked & ~true
-                missed[r] += true & ~marked
+                missed[r] += true & known & ~marked
                 seen[r] += 1
     share = np.maximum(seen, 1)[:, None, None]
     return extra / share, missed / share, middle / max(count, 1)
@@ -222,10 +223,17 @@ def relabel_sheet(
         style.panel(axis, style.grey(images[image]), cmap="gray")
         outline(axis, truth[image], ESTIMATE)
         outline(axis, labels[f"{image}|{line.annotator}"], style.ANNOTATOR_COLOURS[0])
-        short = image if len(image) <= 22 else f"…{image[-21:]}"
+        short = image.removesuffix("/image")
+        short = short if len(short) <= 22 else f"…{short[-21:]}"
         short, who = style.legible([short, str(line.annotator)])
-        axis.set_title(f"{short}\n{who}, Dice {line.dice:.2f}", fontsize=7)
+        axis.set_title(f"{short}\n{who}, {_fits(line)}", fontsize=7)
     return figure
+
+
+def _fits(line: Any) -> str:
+    """The Dice that put a label on the list: with the others, or with the estimate."""
+    agreed = getattr(line, "agreement", np.nan)
+    return f"Dice {agreed if np.isfinite(agreed) else line.dice:.2f}"
 
 
 def outline(axis: Axes, mask: Int[ndarray, "h w"], colour: str) -> None:

@@ -133,11 +133,11 @@ def panel(axis: Any, picture: ndarray, title: str = "", **kwargs: Any) -> None:
 def grey(picture: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
     """A picture in any unit as grey values 0…1: its 1st to its 99th percentile.
 
-    What lies within 0…1 already stays as it is.
+    What lies within 0…1 already stays as it is, and so does NaN, which is shown as nothing.
     """
-    if picture.min() >= 0 and picture.max() <= 1:
+    if np.nanmin(picture) >= 0 and np.nanmax(picture) <= 1:
         return picture
-    low, high = np.percentile(picture, (1, 99))
+    low, high = np.nanpercentile(picture, (1, 99))
     return np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
 
 

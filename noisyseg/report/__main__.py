@@ -21,6 +21,11 @@ ANCHOR = (
     "and the group as a whole stays where it is. image: they move to the image's edges, which\n"
     "assumes that objects end where the image changes most; choose it only if you know that."
 )
+CASES = (
+    "which images of a raw folder show the same patient: a table.csv with\n"
+    "image_id,case_id[,split], or a pattern with a group such as '(.+)_'"
+)
+MATCH = "where a mask's name holds its image's: 'seg_(.+)' for seg_m01.png of m01.png"
 NO_FLIP = "train without mirrored images: for images with a reading direction, such as digits"
 
 
@@ -37,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--no-flip", dest="flip", action="store_false", help=NO_FLIP)
     add("--steps", type=int, default=STEPS, help=f"of the optimiser (default: {STEPS})")
     add("--seed", type=int, default=0)
+    add("--cases", help=CASES)
+    add("--match", metavar="PATTERN", help=MATCH)
     add("--origin", choices=ORIGINS, default="real", help="of raw pixels (default: real)")
     args = parser.parse_args(arguments)
     os.environ.setdefault("NOISYSEG_RUNS", str(args.out.expanduser().absolute() / "runs"))
@@ -50,12 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             steps=args.steps,
             seed=args.seed,
             origin=args.origin,
+            cases=args.cases,
+            match=args.match,
             progress=True,
         )
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}{_elsewhere(str(error), parser)}") from error
-    notes = file.with_name("notes.txt")
-    print(*([notes.read_text("utf-8")] if notes.exists() else []), file, sep="\n")
+    print(file)
 
 
 def _elsewhere(error: str, parser: argparse.ArgumentParser) -> str:

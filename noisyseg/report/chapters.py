@@ -7,25 +7,28 @@ no file.
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from numpy import ndarray
 
 from noisyseg import diagnostics
-from noisyseg.data.dataset import SegmentationDataset
+from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.data.views import unpadded
 from noisyseg.methods import METHODS
-from noisyseg.metrics import entropy
 from noisyseg.plots import portraits, scores, style
+from noisyseg.predict import predict_image
 from noisyseg.report import page
+from noisyseg.report.biases import ESTIMATE, OTHERS, one_sided
 from noisyseg.report.skills import AnnotatorReport, Estimate, agreement, sentences
 from noisyseg.runs import Run
 
 SHOWN = 8
+LONGEST = 30  # rows of a table; its file has all
 
 
 def about(done: Run, found: Estimate) -> list[str]:
@@ -39,12 +42,14 @@ def about(done: Run, found: Estimate) -> list[str]:
         "of all": [f"{100 * n / len(data):.0f} %" for n in labelled],
     }
     versions, size = done.provenance["versions"], " x ".join(map(str, data.space))
+    learned = "all labelled images" if cfg.train_on == "all" else "the training images"
     return [
         page.paragraph(
             f"{len(data)} images of {len(set(data.case_ids))} cases, {size} pixels, classes "
             f"{', '.join(data.classes)}; data: {data.origin}. Method: {METHODS[cfg.method].title}, "
-            f"{cfg.epochs} epochs, seed {cfg.seed}."
+            f"{cfg.epochs} epochs on {learned}, seed {cfg.seed}."
         ),
+        *_simulated(done),
         page.table(pd.DataFrame(rows)),
         *_unreadable([*data.annotators, *data.classes]),
         page.paragraph(
@@ -60,6 +65,13 @@ def _unreadable(names: Sequence[str]) -> list[str]:
     """What charts write for names that no font of this computer has."""
     shown = [f"{text} for {name}" for text, name in style.illegible(names).items()]
     return [page.paragraph(f"Charts write {', '.join(shown)}.", "note")] if shown else []
+
+
+def _simulated(done: Run) -> list[str]:
+    """A warning where the annotators are no people: the data set has no labels of its own."""
+    if load_dataset(done.config.dataset).labels is not None:
+        return []
+    return [page.paragraph("The annotators of these images are simulated: no people.", "warn")]
 
 
 def offsets(report: AnnotatorReport) -> list[str]:
@@ -98,11 +110,12 @@ def _pixels(value: float) -> str:
     return f"{value + 0.0:+.1f}" if np.isfinite(value) else "–"
 
 
-def before(data: SegmentationDataset) -> list[str]:
+def before(data: SegmentationDataset, report: AnnotatorReport) -> list[str]:
     """What the labels alone say: how far the annotators agree, and what a vote would lose."""
     table = agreement(data).round(1).reset_index(names="if this were the truth")
     return [
         page.heading("Before any training: how far the annotators agree"),
+        *_pairs(data, report.pairs),
         page.paragraph(
             "If the mask in the first column were the truth, this share of all labels would be "
             "right. Eq. 4 of the paper alone prefers the smallest share, which is the label swap. "
@@ -111,6 +124,31 @@ def before(data: SegmentationDataset) -> list[str]:
         ),
         page.table(table),
     ]
+
+
+def _pairs(data: SegmentationDataset, pairs: pd.DataFrame) -> list[str]:
+    """Dice and area ratio of every two annotators, a table for each class."""
+    if pairs.empty:
+        return []
+    sections = [
+        page.paragraph(
+            "Every two annotators beside each other, without any estimate. Dice is pooled over "
+            "the pixels of all images that both labelled. The area ratio is that of the annotator "
+            "in the row to the one in the column, over the same pixels: 1.20 means 20 % larger."
+        )
+    ]
+    for klass in data.classes[1:]:
+        rows = pairs[pairs["class"] == klass]
+        for column, title, digits in (
+            ("dice", "Dice, %", lambda v: f"{100 * v:.0f}"),
+            ("area_ratio", "area ratio", lambda v: f"{v:.2f}"),
+        ):
+            square = rows.pivot(index="annotator", columns="other", values=column)
+            square = square.reindex(index=data.annotators, columns=data.annotators)
+            shown = square.map(lambda v, digits=digits: digits(v) if np.isfinite(v) else "–")
+            title = title if len(data.classes) == 2 else f"{title}, {klass}"
+            sections.append(page.table(shown.rename_axis(columns=None).reset_index(names=title)))
+    return sections
 
 
 def _labels(data: SegmentationDataset, rows: ndarray | list[int]) -> ndarray:
@@ -129,19 +167,10 @@ def examples(done: Run, found: Estimate) -> list[str]:
     data = found.data
     wanted = np.argsort([-(truth > 0).sum() for truth in found.truth], kind="stable")
     rows = np.sort(wanted[: max(1, len(wanted) // 2)][:: max(1, len(wanted) // 2 // SHOWN)][:SHOWN])
-    images = np.stack([np.array(data.images[n], np.float32) for n in rows])
-    labels = _labels(data, rows)
-    figure = portraits.estimates(
-        _flat(images[:, 0], 1),
-        _flat(found.truth[rows], 1),
-        _flat(labels, 2),
-        _flat(_uncertainty(done, images), 1),
-        data.annotators,
-    )
     return [
         page.heading("The estimated truth"),
         page.picture(
-            figure,
+            _outlines(done, found, rows),
             f"{len(rows)} images with the outlines of {', '.join(data.annotators)}, the estimated "
             "outline, and the uncertainty of the estimate",
             "Top: what the annotators wrote. Middle: the estimate, learned from their masks "
@@ -150,11 +179,25 @@ def examples(done: Run, found: Estimate) -> list[str]:
     ]
 
 
-@torch.no_grad()
+def _outlines(done: Run, found: Estimate, rows: ndarray) -> Figure:
+    """Images `rows` with what was written, the estimate and its uncertainty; no padding."""
+    data = found.data
+    images = np.stack([np.array(data.images[n], np.float32) for n in rows])
+    labels, uncertainty = _labels(data, rows), _uncertainty(done, images)
+    truth, shown = found.truth[rows].copy(), images[:, 0].copy()
+    for n, image in enumerate(images):
+        padding = np.ones(data.space, bool)
+        padding[unpadded(image, labels[n])] = False
+        truth[n][padding], shown[n][padding], uncertainty[n][padding] = 0, np.nan, np.nan
+    return portraits.estimates(
+        _flat(shown, 1), _flat(truth, 1), _flat(labels, 2), _flat(uncertainty, 1), data.annotators
+    )
+
+
 def _uncertainty(done: Run, images: Float[ndarray, "image channel *space"]) -> ndarray:
     """Entropy of p as a share of the largest possible (image, *space)."""
-    uncertainty: ndarray = entropy(done.model()(torch.from_numpy(images)).logits.softmax(1)).numpy()
-    return uncertainty
+    model = done.model()
+    return np.stack([predict_image(model, image).uncertainty for image in images])
 
 
 def _percent(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -183,7 +226,8 @@ def skills(found: Estimate, report: AnnotatorReport) -> list[str]:
     return [
         page.heading("Skill of each annotator"),
         page.paragraph(
-            "Sensitivity: how much of what the estimate marks the annotator marks as well. In "
+            "Sensitivity: how much of what the estimate marks the annotator marks as well. Both "
+            "it and Dice are pooled over the pixels of all images that the annotator labelled. In "
             "brackets 95 % intervals (bootstrap over cases)."
         ),
         page.picture(
@@ -201,8 +245,13 @@ def biases(found: Estimate, report: AnnotatorReport) -> list[str]:
         page.heading("Systematic errors"),
         page.paragraph(
             "Listed is what is clear: the interval excludes no bias and the amount matters (5 % "
-            "of the size, a quarter of a pixel). Sizes are relative to the estimate."
+            "of the size, a quarter of a pixel). What is said relative to the others comes first "
+            "and needs no estimate: larger than the others means larger than at least half of "
+            "them, by at least so much. What is said relative to the estimate is listed only "
+            "where it holds relative to the others as well."
         ),
+        *(page.paragraph(text, "warn") for text in one_sided(report.biases)),
+        *_sizes(report.biases),
     ]
     for name in data.annotators:
         sections += [page.heading(name, 3), page.items(sentences(report, name))]
@@ -211,9 +260,58 @@ def biases(found: Estimate, report: AnnotatorReport) -> list[str]:
         figure = portraits.bias_portrait(
             _flat(found.truth, 1), _flat(labels, 2), data.annotators, klass
         )
-        text = f"{title}: mean object in white, too much in red, missing in green."
+        text = f"{title}: mean estimate in white, more than it in red, less than it in green."
         sections.append(page.picture(figure, f"Where each annotator errs about {title}", text))
     return sections
+
+
+def _sizes(table: pd.DataFrame) -> list[str]:
+    """Sizes beside the others and beside the estimate, all annotators together."""
+    rows = table[table.kind.isin(("over", "under"))]
+    if rows.empty:
+        return []
+    columns = [w for w in (OTHERS, ESTIMATE) if (rows.beside == w).any()]
+    shown = []
+    for (name, klass), group in rows.groupby(["annotator", "class"], sort=False):
+        values = {row.beside: _signed(row) for row in group.itertuples()}
+        sizes = {f"size beside {w}, %": values.get(w, "–") for w in columns}
+        shown.append({"annotator": name, "class": klass} | sizes)
+    return [page.table(pd.DataFrame(shown))]
+
+
+def _signed(row: Any) -> str:
+    numbers = row.amount, row.low, row.high
+    amount, low, high = (f"{round(v):+d}" if np.isfinite(v) else "" for v in numbers)
+    between = f" ({low} to {high})" if low else ""
+    return f"{amount}{between}".replace("-", "−")
+
+
+def failures(done: Run, found: Estimate, report: AnnotatorReport) -> list[str]:
+    """The images at which the estimate is wrong and not the annotators; nothing for none."""
+    failed = report.failed
+    if failed.empty:
+        return []
+    place = {image: n for n, image in enumerate(found.data.image_ids)}
+    rows = np.array([place[image] for image in failed.image_id[:SHOWN]])
+    text = (
+        f"The estimate failed on {len(failed)} of {len(found.data)} images: there all annotators "
+        "agree with each other and none of them with the estimate. Their labels are not to "
+        "blame, and are compared with each other only. More --steps may help. The numbers above "
+        "that compare with the estimate hold these images as well."
+    )
+    table = pd.DataFrame(
+        {
+            "image": failed.image_id.map(_short),
+            "best Dice with the estimate": failed.dice.round(2),
+            "mean Dice with each other": failed.agreement.round(2),
+        }
+    )
+    return [
+        page.heading("Where the estimate failed"),
+        page.paragraph(text, "warn"),
+        page.picture(_outlines(done, found, rows), "Images at which the estimate failed"),
+        page.table(table[:LONGEST]),
+    ]
 
 
 def again(found: Estimate, report: AnnotatorReport) -> list[str]:
@@ -226,25 +324,34 @@ def again(found: Estimate, report: AnnotatorReport) -> list[str]:
     images, truth, labels = {}, {}, {}
     for row in table.itertuples():
         n, r = place[row.image_id], data.annotators.index(row.annotator)
-        images[row.image_id] = _flat(np.array(data.images[n], np.float32)[0], 0)
-        truth[row.image_id] = _flat(found.truth[n], 0)
-        mask = _labels(data, [n])[0, r]
-        labels[f"{row.image_id}|{row.annotator}"] = _flat(mask, 0)
+        image, written = np.array(data.images[n], np.float32), _labels(data, [n])[0]
+        inside = unpadded(image, written)
+        images[row.image_id] = _flat(image[0][inside], 0)
+        truth[row.image_id] = _flat(found.truth[n][inside], 0)
+        labels[f"{row.image_id}|{row.annotator}"] = _flat(written[r][inside], 0)
     figure = portraits.relabel_sheet(images, truth, labels, table)
     shown = table[["image_id", "annotator", "text"]].rename(columns={"text": "why"})
     return [
         title,
         page.paragraph(
-            "Ranked by how much worse a label fits than this annotator's labels usually do, so a "
-            "bad day is listed and a habit is not."
+            "Ranked by how much less a label agrees with the others' on its image than this "
+            "annotator's labels usually do, so a bad day is listed and a habit is not. The "
+            "estimate is the second witness: it must not fit the label better than most on the "
+            "image. Dice here is that of the single image, the mean over the others."
         ),
         page.picture(figure, "The listed labels", "Yellow: what was written. Pink: the estimate."),
-        page.table(shown),
+        page.table(shown.assign(image_id=shown.image_id.map(_short))),
     ]
+
+
+def _short(image_id: str) -> str:
+    """The name of the image; a picture's only slice is called image."""
+    return image_id.removesuffix("/image")
 
 
 def training(done: Run) -> list[str]:
     """The curve, what the swap monitor says, and Dice with a reference if there is one."""
+    among = ", which are learned from as well" if done.config.train_on == "all" else ""
     wanted = {"train_loss": "training loss", "val_loss": "NLL of validation labels"}
     figure: Figure = scores.curves({done.config.method: done.history}, wanted)
     plt.close(figure)
@@ -261,13 +368,17 @@ def training(done: Run) -> list[str]:
     sections = [
         page.heading("Training"),
         page.paragraph(verdict, "warn" if said else "good"),
-        page.picture(figure, "Training loss and validation likelihood by epoch"),
+        page.picture(
+            figure,
+            "Training loss and validation likelihood by epoch",
+            f"NLL: mean negative log-likelihood of the labels of the validation images{among}.",
+        ),
     ]
     if (done.metrics.metric == "dice").any():
         sections.append(
             page.paragraph(
                 f"Against the reference of the test images, which nothing above has used: "
-                f"foreground Dice {100 * done.value('dice'):.1f} %."
+                f"foreground Dice {100 * done.value('dice'):.1f} % (mean over images)."
             )
         )
     return sections
@@ -321,7 +432,9 @@ def files(out: Path) -> list[str]:
         "offsets.csv": "how wide each annotator draws compared with the others",
         "skills.csv": "the table of skills",
         "biases.csv": "every bias, also those that are not clear",
+        "pairs.csv": "Dice and area ratio of every two annotators",
         "relabel.csv": "the labels to look at again",
+        "failed.csv": "the images at which the estimate failed",
         "prepared": "the data as arrays; `dataset=` takes its path",
     }
     there = [f"{name}: {text}" for name, text in known.items() if (out / name).exists()]

@@ -11,11 +11,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib import rc_context
 
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import load_dataset
@@ -25,8 +29,9 @@ from noisyseg.report import chapters, page
 from noisyseg.report.skills import estimate, report_of_estimate
 from noisyseg.runs import Run
 from noisyseg.storage import locked, replacing, write_json
-from noisyseg.train import run
+from noisyseg.train import OnEpoch, run
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is computed, not shown
 STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
 
 
@@ -40,14 +45,19 @@ def build(
     steps: int = STEPS,
     seed: int = 0,
     origin: str = "real",
+    cases: str | Path | None = None,
+    match: str | None = None,
     resamples: int = 1000,
     progress: bool = False,
 ) -> Path:
     """Prepare, train, predict, report; returns the page `out`/report.html.
 
-    `anchor`: what calibrated outlines keep to, see `anchored`. `flip`: whether half of the
-    batches are mirrored. Raises ValueError or OSError naming the file and the remedy;
-    FileExistsError where `out` holds something else, or the report of other data or settings.
+    `cases`: which images of a raw folder show the same patient, a table or a pattern. `match`:
+    where in a mask's name its image's name is. `progress`: print what the files were taken for
+    before training starts, and how far it is. `anchor`: what calibrated outlines keep to, see
+    `anchored`. `flip`: whether half of the batches are mirrored. Raises ValueError or OSError
+    naming the file and the remedy; FileExistsError where `out` holds something else, or the
+    report of other data or settings.
     """
     out = Path(out).expanduser().absolute()
     if METHODS.get(method) is None or METHODS[method].loss == "none" or method == "oracle":
@@ -63,18 +73,73 @@ def build(
         raise ValueError(f"{out} lies inside --data {source}; give --out a folder elsewhere")
     asked = {"data": str(source), "method": method, "steps": steps, "seed": seed, "flip": flip}
     asked["anchor"] = METHODS[method].settings.get("anchor", "annotators")
+    _refuse_options(source, cases, match)
+    asked |= _given(cases, match)
+    say = print_now if progress else _silent
     with locked(out):
         _claim(out, asked | {"origin": origin, "files": _checksum(source)})
-        raw, prepared = prepared_folder(source, out, origin)
-        if load_dataset(prepared).labels is None:
-            raise ValueError(
-                f"{prepared} holds a truth and no labels, so there is no annotator to report on; "
-                "add labels.npy (or folders of masks), one mask an image and annotator"
-            )
-        done = run(own_config(prepared, method, steps, seed, progress, flip=flip))
+        say(f"reading {source}")
+        raw, prepared = prepared_folder(source, out, origin, cases, match)
         if raw:
-            write_predictions(done, source, out / "predictions")
+            say((out / "notes.txt").read_text("utf-8"))
+        config = own_config(prepared, method, steps, seed, progress, flip=flip)
+        say(f"training: {config.epochs} epochs")
+        done = run(config, _lines(config.epochs, say))
+        say("writing predictions")
+        write_predictions(done, source if raw else None, out / "predictions", match)
+        say("writing the page")
         return report_page(done, out, resamples)
+
+
+def print_now(text: str) -> None:
+    """Print a line at once, also where output goes to a file."""
+    print(text, flush=True)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _lines(epochs: int, say: Callable[[str], None]) -> OnEpoch:
+    """Say every tenth of the training how far it is; a terminal has its bar."""
+    started = time.monotonic()
+    every = max(1, epochs // 10)
+
+    def on_epoch(row: dict[str, float]) -> None:
+        done = int(row["epoch"])
+        if sys.stderr.isatty() or (done % every and done != epochs):
+            return
+        minutes = (time.monotonic() - started) / 60
+        say(f"epoch {done} of {epochs}, loss {row['train_loss']:.3f}, {minutes:.1f} minutes")
+
+    return on_epoch
+
+
+def _refuse_options(source: Path, cases: str | Path | None, match: str | None) -> None:
+    """ValueError for a prepared folder without annotators, and for options of raw ones."""
+    if not (source / "meta.json").exists():
+        return
+    if load_dataset(source).labels is None:
+        raise ValueError(
+            f"{source} has a truth and no annotator's labels: there is nobody to report on. Give a "
+            "folder with labels (noisyseg.write_prepared(labels=…))"
+        )
+    if cases is not None or match is not None:
+        raise ValueError(
+            f"{source} is a prepared folder, whose index.csv says the cases; --cases and --match "
+            "are for a folder of files"
+        )
+
+
+def _given(cases: str | Path | None, match: str | None) -> dict[str, str]:
+    """The options as settings of the report, a table by its content; only those given."""
+    found = {} if match is None else {"match": match}
+    if cases is None:
+        return found
+    text = str(cases)
+    if text.lower().endswith(".csv") and Path(text).is_file():
+        text = hashlib.sha256(Path(text).read_bytes()).hexdigest()
+    return found | {"cases": text}
 
 
 def anchored(method: str, anchor: str) -> str:
@@ -132,7 +197,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         if made == settings:
             return
         if (out / "report.html").exists():
-            other = [name for name in settings if made.get(name) != settings[name]]
+            names = list(dict.fromkeys([*settings, *made]))
+            other = [name for name in names if made.get(name) != settings.get(name)]
             raise FileExistsError(
                 f"{out} holds the report of other {', '.join(other)}; give another --out"
             )
@@ -146,7 +212,13 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_json(file, settings)
 
 
-def prepared_folder(source: Path, out: Path, origin: str = "real") -> tuple[bool, Path]:
+def prepared_folder(
+    source: Path,
+    out: Path,
+    origin: str = "real",
+    cases: str | Path | None = None,
+    match: str | None = None,
+) -> tuple[bool, Path]:
     """Whether `source` is raw, and its prepared folder; `out`/prepared, made where needed.
 
     Raises ValueError naming the layout that was expected, or the file that does not fit.
@@ -159,20 +231,24 @@ def prepared_folder(source: Path, out: Path, origin: str = "real") -> tuple[bool
     prepared = out / "prepared"
     if not (prepared / "meta.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        notes = "\n".join(prepare_own(source, prepared, origin))
+        notes = "\n".join(prepare_own(source, prepared, origin, cases, match))
         with replacing(out / "notes.txt") as part:
             part.write_text(notes, "utf-8")
     return True, prepared
 
 
-def write_predictions(done: Run, source: Path, out: Path) -> int:
+def write_predictions(done: Run, source: Path | None, out: Path, match: str | None = None) -> int:
     """Predict every image of the raw folder `source` into `out`, in its own format and grid.
 
-    Files already there are left alone; returns the number of images (`data_prep.folders.own`).
+    None: the images of the prepared folder, as PNG or TIFF. Files already there are left alone;
+    returns the number of images (`data_prep.folders.own`).
     """
-    from data_prep.folders.own import predict_own
+    from data_prep.folders.own import predict_own, predict_prepared
 
-    return predict_own(done, source, out, [str(colour) for colour in CLASS_COLOURS])
+    colours = [str(colour) for colour in CLASS_COLOURS]
+    if source is None:
+        return predict_prepared(done, out, colours)
+    return predict_own(done, source, out, colours, match)
 
 
 def own_config(
@@ -184,12 +260,14 @@ def own_config(
     *,
     flip: bool = True,
 ) -> ExperimentConfig:
-    """The `reduced` network on all images of `prepared`, for about `steps` steps.
+    """The `reduced` network on all labelled images of `prepared`, for about `steps` steps.
 
-    `flip`: mirror half of the batches; not for images that have a reading direction.
+    Test images are learned from as well: what a report says of a label must not be that the
+    network never saw its image. `flip`: mirror half of the batches; not for images that have a
+    reading direction.
     """
     batch = 8
-    train = len(load_dataset(prepared).split("train"))
+    train = len(load_dataset(prepared).labelled())
     epochs = int(np.clip(round(steps * batch / train), 2, 200))
     return ExperimentConfig.preset(
         "own",
@@ -197,6 +275,7 @@ def own_config(
         method,
         seed,
         dataset=str(prepared),
+        train_on="all",
         n_train=None,
         n_val=None,
         n_test=None,
@@ -211,20 +290,25 @@ def own_config(
 
 def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
     """Write `out`/report.html and its tables (CSV) from a finished run; returns the page."""
-    out = Path(out)
+    with rc_context({"text.parse_math": False}):  # a $ in a name is no formula
+        return _report_page(done, Path(out), resamples)
+
+
+def _report_page(done: Run, out: Path, resamples: int) -> Path:
     found = estimate(done)
     report = report_of_estimate(found, resamples)
     for name, values in report._asdict().items():
         with replacing(out / f"{name}.csv") as part:
-            values.to_csv(part, index=False)
+            no_formulas(values).to_csv(part, index=False)
     sections = [
         *chapters.about(done, found),
         *chapters.offsets(report),
-        *chapters.before(found.data),
+        *chapters.before(found.data, report),
         *chapters.examples(done, found),
         *chapters.skills(found, report),
         *chapters.biases(found, report),
         *chapters.again(found, report),
+        *chapters.failures(done, found, report),
         *chapters.training(done),
         *chapters.limits(done, found.data),
         *chapters.reading(out),
@@ -234,3 +318,13 @@ def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
     with replacing(file) as part:
         part.write_text(page.document(f"Annotators of {found.data.name}", sections), "utf-8")
     return file
+
+
+def no_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with an apostrophe before texts that a spreadsheet would take for formulas."""
+
+    def safe(value: Any) -> Any:
+        starts = isinstance(value, str) and value.startswith(FORMULAS)
+        return f"'{value}" if starts else value
+
+    return table.map(safe)

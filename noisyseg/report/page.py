@@ -21,7 +21,7 @@ h1 {font-size: 1.7rem; line-height: 1.2;} h2 {margin-top: 2.2rem; font-size: 1.2
 figure {margin: 1rem 0;} figure img {max-width: 100%; height: auto; background: #fff;
   border-radius: 4px;}
 figcaption, .note {font-size: .9rem; opacity: .8;}
-.wide {overflow-x: auto;} table {border-collapse: collapse; font-size: .92rem;}
+.wide {overflow-x: auto; margin: .8rem 0;} table {border-collapse: collapse; font-size: .92rem;}
 th, td {padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap;}
 th:first-child, td:first-child {text-align: left;}

@@ -16,7 +16,11 @@ from numpy import ndarray
 
 from noisyseg import build, calibrated, diagnostics, metrics
 from noisyseg.data.dataset import SegmentationDataset, load_dataset
-from noisyseg.report.biases import LEAST_CASES, Sample, batches, biases, resample
+from noisyseg.data.views import unpadded
+from noisyseg.predict import predict_image
+from noisyseg.report import pairs
+from noisyseg.report.biases import OTHERS, batches, biases
+from noisyseg.report.bootstrap import LEAST_CASES, Sample, resample
 from noisyseg.runs import Run
 
 LISTED = 10
@@ -25,18 +29,27 @@ LEAST_OFFSET_PX = 0.5  # a smaller one is no difference in how wide somebody dra
 OFFSETS = ["annotator", "class", "offset", "low", "high", "offset_mm", "clear", "text"]
 
 
+AS_WIDE = "as wide as the others"
+SAME_EDGES = "differs from the others in the size{}, but not where the images change most"
+FAILED = 0.2  # an estimate that agrees so much less with everybody than they with each other
+RELABEL = ["image_id", "annotator", "agreement", "surprise", "dice", "text"]
+
+
 class AnnotatorReport(NamedTuple):
-    """Four tables, see `annotator_report`."""
+    """Six tables, see `annotator_report`."""
 
     offsets: pd.DataFrame
     skills: pd.DataFrame
     biases: pd.DataFrame
     relabel: pd.DataFrame
+    pairs: pd.DataFrame
+    failed: pd.DataFrame
 
 
 class Estimate(NamedTuple):
-    """A model's truth (N, *space) of `data`, and each label's mean negative log-likelihood
-    per pixel (N, annotator), NaN where not labelled; None of a model without annotators."""
+    """A model's truth (N, *space) of `data`, background in the padding, and each label's mean
+    negative log-likelihood per pixel (N, annotator), NaN where not labelled; None of a model
+    without annotators."""
 
     data: SegmentationDataset
     truth: Int[ndarray, "image *space"]
@@ -64,12 +77,10 @@ def annotator_report(
 
     `offsets`: how wide each annotator draws, see `offsets`; empty without `images`.
     `skills`: annotator, class, sensitivity and dice (pooled over the annotator's images,
-    each with _low and _high), images, cases. `biases`: annotator, class, kind (over, under,
-    shift, swap), amount, low, high, unit (%, px, mm), clear, text, see `biases.biases`.
-    `relabel`: image_id, annotator,
-    surprise, dice, text, worst first: what exceeds the annotator's own median most, by
-    `surprise` (mean negative log-likelihood a pixel) or else by 1 − Dice. Raises ValueError
-    for shapes that do not fit.
+    each with _low and _high), images, cases. `biases`: see `biases.biases`; `pairs`: see
+    `pairs.table`. `relabel`: labels to look at again, see `labels_to_see`; `surprise` (mean
+    negative log-likelihood a pixel) is shown there. `failed`: images at which the estimate and
+    not the annotators failed, see `failed_images`. Raises ValueError for shapes that do not fit.
     """
     if labels.shape != (len(image_ids), len(annotators), *truth.shape[1:]):
         raise ValueError(
@@ -78,17 +89,35 @@ def annotator_report(
         )
     cases = image_ids if case_ids is None else case_ids
     counts = np.concatenate([_counts(t, y, len(classes)) for t, y in batches(truth, labels)])
+    joint = pairs.joint_counts(labels, len(classes))
     sample = resample(cases, resamples, seed)
     names = {"classes": classes, "annotators": annotators}
-    found = biases(truth, labels, counts, sample, **names, spacing_mm=spacing_mm)
-    relabel = _relabel(counts, surprise, image_ids, annotators)
+    found = biases(truth, labels, counts, sample, **names, spacing_mm=spacing_mm, joint=joint)
+    dice, agreed = _image_dice(counts), pairs.agreement_with_others(joint)
+    failed = failed_images(dice, agreed, image_ids)
+    relabel = labels_to_see(dice, agreed, image_ids, annotators, failed.image_id, surprise)
+    beside = pairs.table(joint, sample, classes, annotators)
     skills = _skills(counts, sample, classes, annotators)
     width = pd.DataFrame(columns=OFFSETS)
     if images is not None:
         width = offsets(
             images, labels, cases, **names, spacing_mm=spacing_mm, resamples=resamples, seed=seed
         )
-    return AnnotatorReport(width, skills, found, relabel)
+    return AnnotatorReport(_beside_sizes(width, found), skills, found, relabel, beside, failed)
+
+
+def _beside_sizes(width: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Offsets in words that do not deny a size that clearly differs from that of the others."""
+    rows = found[(found.beside == OTHERS) & found.clear & found.kind.isin(("over", "under"))]
+    sizes = set(zip(rows.annotator, rows["class"], strict=True))
+    several = width["class"].nunique() > 1
+    said = [
+        SAME_EDGES.format(f" of {row[2]}" if several else "")
+        if (row.annotator, row[2]) in sizes and row.text.endswith(AS_WIDE)
+        else row.text
+        for row in width.itertuples()
+    ]
+    return width.assign(text=said)
 
 
 def offsets(
@@ -172,7 +201,7 @@ def _width(offset: float, low: float, high: float, mm: float, what: str) -> str:
     """An offset from the others in words; `what` is the class, empty if there is only one."""
     draws = f"draws {what}" if what else "draws"
     if abs(offset) < LEAST_OFFSET_PX or low <= 0 <= high:
-        return f"{draws} as wide as the others"
+        return f"{draws} {AS_WIDE}"
     way, sign = ("wider", 1) if offset > 0 else ("narrower", -1)
     beside = "too few cases for an interval"
     if np.isfinite(low):
@@ -230,32 +259,79 @@ def _image_dice(counts: ndarray) -> Float[ndarray, "image annotator"]:
     return np.where(counts.sum((2, 3)) > 0, dice, np.nan)
 
 
-def _relabel(
-    counts: ndarray,
-    surprise: ndarray | None,
+def failed_images(
+    dice: Float[ndarray, "image annotator"],
+    agreed: Float[ndarray, "image annotator"],
+    image_ids: Sequence[str] | ndarray,
+) -> pd.DataFrame:
+    """Images at which all annotators disagree with the estimate alike: it failed, not they.
+
+    `dice` with the estimate and `agreed`, the mean Dice with the others: every one of them
+    agrees better with the others than anybody does with the estimate, by `FAILED` on average.
+    Columns image_id, dice (the best with the estimate), agreement (the mean), worst first.
+    """
+    both = np.isfinite(dice) & np.isfinite(agreed)
+    best = np.where(both, dice, -np.inf).max(1)
+    least = np.where(both, agreed, np.inf).min(1)
+    count = np.maximum(both.sum(1), 1)
+    gap = (np.where(both, agreed, 0).sum(1) - np.where(both, dice, 0).sum(1)) / count
+    wrong = (both.sum(1) >= 2) & (best < least) & (gap >= FAILED)
+    rows = sorted(np.flatnonzero(wrong).tolist(), key=lambda n: -gap[n])
+    mean = np.where(both, agreed, 0).sum(1) / count
+    values = [(image_ids[n], float(best[n]), float(mean[n])) for n in rows]
+    return pd.DataFrame(values, columns=["image_id", "dice", "agreement"])
+
+
+def labels_to_see(
+    dice: Float[ndarray, "image annotator"],
+    agreed: Float[ndarray, "image annotator"],
     image_ids: Sequence[str] | ndarray,
     annotators: Sequence[str],
+    failed: Sequence[str] | ndarray | pd.Series = (),
+    surprise: Float[ndarray, "image annotator"] | None = None,
 ) -> pd.DataFrame:
-    dice = _image_dice(counts)
-    measure = 1 - dice if surprise is None else np.where(np.isnan(dice), np.nan, surprise)
-    labelled = np.isfinite(measure).any(0)
-    usual, usual_dice = (np.full(len(annotators), np.nan) for _ in range(2))
-    usual[labelled] = np.nanmedian(measure[:, labelled], 0)
-    usual_dice[labelled] = np.nanmedian(dice[:, labelled], 0)
-    # A careful label by a careless annotator surprises as well, and needs no second look.
-    worse = np.isfinite(measure - usual) & (dice <= usual_dice)
-    excess = np.where(worse, measure - usual, -np.inf)
+    """At most ten labels worth a second look, columns RELABEL, worst first.
+
+    Ranked by how much less a label agrees with the others' on its image than this annotator's
+    labels usually do: a bad day is listed, a habit is not. The estimate is a second witness: at
+    least half of the labels of the image must fit it as well or better, unless it `failed`
+    there. A label that nobody else's can be compared with is judged by the estimate alone.
+    """
+    alone = np.isnan(agreed)
+    excess = np.where(alone, _below_usual(dice, alone), _below_usual(agreed, ~alone))
+    some = np.where(np.isfinite(dice).any(1, keepdims=True), dice, 0)
+    middle = np.nanmedian(some, 1, keepdims=True)
+    trusted = ~np.isin(np.asarray(image_ids).astype(str), [str(i) for i in failed])[:, None]
+    excess = np.where(np.isfinite(excess) & (~trusted | (dice <= middle)), excess, -np.inf)
+    excess[alone & ~trusted] = -np.inf
     rows = []
     for flat in np.argsort(-excess, axis=None, kind="stable")[:LISTED]:
         n, r = np.unravel_index(flat, excess.shape)
         if not excess[n, r] > 0:
             break
-        text = f"Dice {dice[n, r]:.2f} with the estimate (usual: {usual_dice[r]:.2f})"
-        if surprise is not None:
-            text += f", {excess[n, r]:.2f} nats a pixel less likely than usual"
-        value = float(measure[n, r])
-        rows.append((image_ids[n], annotators[r], value, float(dice[n, r]), text))
-    return pd.DataFrame(rows, columns=["image_id", "annotator", "surprise", "dice", "text"])
+        nats = np.nan if surprise is None else float(surprise[n, r])
+        usual = np.nanmedian(dice[:, r] if alone[n, r] else agreed[:, r])
+        text = f"Dice {agreed[n, r]:.2f} with the others (usual: {usual:.2f}), "
+        if alone[n, r]:
+            text = f"Dice {dice[n, r]:.2f} with the estimate (usual: {usual:.2f}), nobody else's"
+        elif trusted[n, 0]:
+            text += f"{dice[n, r]:.2f} with the estimate"
+        else:
+            text += "where the estimate failed"
+        found = float(agreed[n, r]), nats, float(dice[n, r])
+        rows.append((image_ids[n], annotators[r], *found, text))
+    return pd.DataFrame(rows, columns=RELABEL)
+
+
+def _below_usual(
+    scores: Float[ndarray, "image annotator"], counted: ndarray
+) -> Float[ndarray, "image annotator"]:
+    """By how much each score is below the median of its annotator's `counted` ones."""
+    usual = np.full(scores.shape[1], np.nan)
+    known = counted & np.isfinite(scores)
+    for r in np.flatnonzero(known.any(0)):
+        usual[r] = np.median(scores[known[:, r], r])
+    return usual - scores
 
 
 def agreement(data: SegmentationDataset) -> pd.DataFrame:
@@ -276,7 +352,6 @@ def agreement(data: SegmentationDataset) -> pd.DataFrame:
     return pd.DataFrame({"labels right, %": 100 * table["trace"]})
 
 
-@torch.no_grad()
 def estimate(run: Run) -> Estimate:
     """What the finished `run` says of every image of its data set; the truth is not read.
 
@@ -285,18 +360,36 @@ def estimate(run: Run) -> Estimate:
     data = load_dataset(run.config.dataset)
     if data.labels is None:
         data = build.load_splits(run.config, data).test
+    assert data.labels is not None
     model = run.model()
     truth, surprise = [], []
-    for images, labels in batches(data.images, data.labels):  # type: ignore[arg-type]
-        out = model(torch.from_numpy(np.array(images, np.float32)))
-        truth.append(out.logits.argmax(1).to(torch.int8).numpy())
-        if out.confusion is not None:
-            y = torch.from_numpy(np.array(labels, np.int64))
-            nll = -out.confusion.log_likelihood(out.logits.log_softmax(1), y).double()
-            seen = (y >= 0).flatten(2)
-            total = torch.where(seen, nll.flatten(2), 0.0).sum(2) / seen.sum(2)
-            surprise.append(total.numpy())
-    return Estimate(data, np.concatenate(truth), np.concatenate(surprise) if surprise else None)
+    for n in range(len(data)):
+        found = predict_image(model, data.images[n])
+        truth.append(_without_padding(found.truth, data.images[n], data.labels[n]))
+        if found.noisy_probs is not None:
+            surprise.append(_surprise(found.noisy_probs, np.asarray(data.labels[n], np.int64)))
+    return Estimate(data, np.stack(truth), np.stack(surprise) if surprise else None)
+
+
+def _without_padding(truth: ndarray, image: ndarray, labels: ndarray) -> ndarray:
+    """`truth` with background in the padding, of which nobody says anything to learn from."""
+    inside = unpadded(np.asarray(image), np.asarray(labels))
+    kept = np.zeros_like(truth)
+    kept[inside] = truth[inside]
+    return kept
+
+
+def _surprise(
+    noisy_probs: Float[ndarray, "annotator reported *space"],
+    labels: Int[ndarray, "annotator *space"],
+) -> Float[ndarray, " annotator"]:
+    """Mean −log p(what was written) over the pixels each annotator labelled; NaN for none."""
+    seen = labels >= 0
+    written = np.take_along_axis(noisy_probs, np.maximum(labels, 0)[:, None], 1)[:, 0]
+    nats = -np.log(np.maximum(written.astype(np.float64), np.finfo(np.float32).tiny))
+    space = tuple(range(1, labels.ndim))
+    with np.errstate(invalid="ignore"):
+        return np.where(seen, nats, 0).sum(space) / seen.sum(space)
 
 
 def report_of_estimate(found: Estimate, resamples: int = 1000) -> AnnotatorReport:

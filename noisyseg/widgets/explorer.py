@@ -4,6 +4,7 @@ Works on finished runs; the networks only predict. The picture is an ipympl canv
 brings clicks to the notebook; sliders do the same by keyboard.
 """
 
+import html
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -154,7 +155,7 @@ class ConfusionExplorer(Explorer):
     def _belief(self, classes: tuple[str, ...], probs: Float[ndarray, "true h w"]) -> str:
         means = probs.mean((1, 2))
         text = ", ".join(f"{c} {p:.2f}" for c, p in zip(classes, means, strict=True))
-        return f"<p><b>p (estimated truth)</b>: {text}</p>"
+        return f"<p><b>p (estimated truth)</b>: {html.escape(text)}</p>"
 
     def _card(
         self,
@@ -184,7 +185,8 @@ class ConfusionExplorer(Explorer):
             f'<td style="padding: 0 8px; vertical-align: top">{t}</td>' for t in tables
         )
         return (
-            f"<p style='margin: 6px 0 0'><b>{data.annotators[r]}</b>: expected to write {told}</p>"
+            f"<p style='margin: 6px 0 0'><b>{html.escape(data.annotators[r])}</b>: expected to "
+            f"write {html.escape(told)}</p>"
             f"<table><tr>{beside}</tr></table>"
         )
 

@@ -108,7 +108,7 @@ class Picture(VBox):
 
     def label(self, caption: str) -> None:
         """Write the caption under the picture."""
-        self.caption.value = f'<div class="noisyseg-caption">{caption}</div>'
+        self.caption.value = f'<div class="noisyseg-caption">{html.escape(caption)}</div>'
 
     def show(self, pixels: ndarray, caption: str | None = None) -> None:
         """Show `pixels`, values 0…1, grey without colours; with `caption` change that too."""

@@ -4,6 +4,8 @@ Chooses annotator, class and label by controls; numbers come from `report.skills
 from `plots.portraits`.
 """
 
+from html import escape
+
 import numpy as np
 from ipywidgets import HTML
 from matplotlib.figure import Figure
@@ -46,12 +48,12 @@ class AnnotatorPanel(Explorer):
         name = self.annotator.value
         skill = self.report.skills.query("annotator == @name and `class` == @self.klass.value")
         found = skill.iloc[0]
-        items = "".join(f"<li>{text}</li>" for text in sentences(self.report, name))
+        items = "".join(f"<li>{escape(text)}</li>" for text in sentences(self.report, name))
         self.words.value = (
-            f"<b>{name}</b>: {found.images} images; finds {100 * found.sensitivity:.0f} % of "
-            f"{self.klass.value} (95 % interval {100 * found.sensitivity_low:.0f} to "
-            f"{100 * found.sensitivity_high:.0f} %), Dice {100 * found.dice:.0f} % with the "
-            f"estimate<ul>{items}</ul>"
+            f"<b>{escape(name)}</b>: {found.images} images; finds "
+            f"{100 * found.sensitivity:.0f} % of {escape(self.klass.value)} (95 % interval "
+            f"{100 * found.sensitivity_low:.0f} to {100 * found.sensitivity_high:.0f} %), Dice "
+            f"{100 * found.dice:.0f} % with the estimate<ul>{items}</ul>"
         )
         self.portrait.value = drawn(self._portrait())
         return f"{name}, {self.klass.value}"

@@ -5,6 +5,7 @@ the same settings again load at once, a training that was stopped goes on. Only 
 widgets are changed from that thread.
 """
 
+import html
 import threading
 import time
 import warnings
@@ -164,7 +165,7 @@ class SmallTraining(Explorer):
         colour, words = LIGHTS.get(state, ("#c0392b", text))
         self.light.value = (
             f'<span class="noisyseg-light" data-light="{state}" style="color: {colour}; '
-            f'font-size: 20px">●</span> swap monitor: {words}'
+            f'font-size: 20px">●</span> swap monitor: {html.escape(words)}'
         )
 
     def _join_table(self, done: Run) -> None:

@@ -15,8 +15,9 @@ from data_prep import ms_lesions, predict
 from data_prep.cases import Unusable
 from data_prep.folders import prepare
 from data_prep.folders.plans import plan_folders
+from data_prep.formats import volumes
 from noisyseg import build
-from noisyseg.predict import VolumePrediction
+from noisyseg.predict import VolumePrediction, predict_image
 
 SHAPE = (26, 30, 12)
 CENTRE = (9, 18, 6)  # well away from the middle, so that any flip shows
@@ -93,6 +94,22 @@ def test_the_prediction_lies_on_the_input(name, run, tmp_path):
     assert 0 <= entropy.min() and entropy.max() <= 1 and entropy.max() > 3 * entropy.mean()
 
 
+def test_a_scan_of_the_training_is_seen_as_it_was_then_to_the_bit(run):
+    data = ns.load_dataset(run.config.dataset)
+    tree = Path(run.config.dataset).parent / "training"
+    files = [tree / f"training02_01_{channel}_pp.nii.gz" for channel in ("flair", "mprage")]
+    made = predict.input_of(run)
+    array, _ = predict.network_input([volumes.read_volume(f) for f in files], made)
+    found = predict.fitted(run, array, made)
+    rows = [n for n, name in enumerate(data.image_ids) if "training02" in name]
+    assert rows
+    for n in rows:
+        z = int(data.image_ids[n].rpartition("z")[2])
+        there = predict_image(run.model(), data.images[n]).probs[:, ::-1]
+        inside = there[:, 1:31, 3:29]  # 30 x 26 pixels of a slice in 32 x 32
+        np.testing.assert_array_equal(found.probs[:, z], inside)
+
+
 def test_another_spacing_is_brought_there_and_back(run, tmp_path):
     fine = np.kron(scan(5), np.ones((2, 2, 2), np.float32))
     files = [save(tmp_path / f"{k}.nii", fine, np.diag([0.5, 0.5, 0.5, 1])) for k in "ab"]
@@ -156,12 +173,12 @@ def watched(monkeypatch):
     """What the network is given; in its place everything above the middle is class 1."""
     seen = []
 
-    def bright(model, array, axis, patch):
+    def bright(model, array, size, **_):
         seen.append(array)
         above = array[0] > (array[0].min() + array[0].max()) / 2
         return VolumePrediction(np.stack([~above, above]).astype(np.float32), None)
 
-    monkeypatch.setattr(predict, "predict_volume", bright)
+    monkeypatch.setattr(predict, "predict_fitted", bright)
     return seen
 
 

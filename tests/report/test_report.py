@@ -242,7 +242,7 @@ def test_changed_masks_never_return_the_old_page(tmp_path, capsys):
 def test_a_first_call_that_failed_binds_nobody(tmp_path, monkeypatch):
     examples.write_png(tmp_path / "mine", images=20)
     with monkeypatch.context() as patch:
-        patch.setattr(make, "run", lambda cfg: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(make, "run", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             make.build(tmp_path / "mine", tmp_path / "out", steps=4)
     page = make.build(tmp_path / "mine", tmp_path / "out", steps=6, resamples=20)
