@@ -1,6 +1,7 @@
 """Colours, names and order of methods, classes and annotators; the smallest parts of a figure."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -103,8 +104,12 @@ def _has_font(text: str) -> bool:
 @cache
 def _letters(families: tuple[str, ...]) -> frozenset[str]:
     """Every letter that fonts of these families have."""
-    files = [font_manager.findfont(family) for family in families]
-    return frozenset(chr(c) for f in files for c in font_manager.get_font(f).get_charmap())
+    found: set[str] = set()
+    for family in families:
+        with suppress(OSError, RuntimeError):  # a font that cannot be read has none
+            file = font_manager.findfont(font_manager.FontProperties([family]))
+            found |= set(map(chr, font_manager.get_font(file).get_charmap()))
+    return frozenset(found)
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
