@@ -107,7 +107,7 @@ def _letters(families: tuple[str, ...]) -> frozenset[str]:
     found: set[str] = set()
     for family in families:
         with suppress(OSError, RuntimeError):  # a font that cannot be read has none
-            file = font_manager.findfont(font_manager.FontProperties([family]))
+            file = font_manager.findfont(font_manager.FontProperties(family=[family]))
             found |= set(map(chr, font_manager.get_font(file).get_charmap()))
     return frozenset(found)
 
