@@ -27,6 +27,7 @@ from noisyseg.storage import data_root, locked
 
 Digits = UInt8[ndarray, "image height width"]
 
+LARGEST = 16 + 60_000 * 28 * 28  # bytes of an official file
 HERE = Path(__file__).parent / "embedded"
 SPLIT_SEED = 0
 EMBEDDED = {"train": 10_000, "test": 2_000}  # the first digits of each official file
@@ -53,13 +54,16 @@ def _verified(content: bytes, expected: str, file: Path) -> bytes:
 
 
 def _unpacked(file: Path) -> bytes:
-    content = file.read_bytes()
     if file.suffix != ".gz":
-        return content
+        return file.read_bytes()
     try:
-        return gzip.decompress(content)
+        with gzip.open(file) as stream:
+            content = stream.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: cannot be unpacked ({error}); get it again") from error
+    if len(content) > LARGEST:
+        raise ValueError(f"{file}: unpacks to more than {LARGEST} bytes; get it again")
+    return content
 
 
 def read_idx(content: bytes, file: Path) -> Digits:

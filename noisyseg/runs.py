@@ -22,6 +22,7 @@ import pandas as pd
 
 from noisyseg.config import ExperimentConfig
 from noisyseg.storage import (
+    check_npz,
     locked,
     replacing,
     runs_root,
@@ -72,6 +73,7 @@ class Run:
     @cached_property
     def exhibits(self) -> dict[str, np.ndarray]:
         """A few test images with everything predicted for them; see `train.exhibits`."""
+        check_npz(self.path / "exhibits.npz")
         with _readable(self.path / "exhibits.npz") as file, np.load(file) as arrays:
             return dict(arrays)
 

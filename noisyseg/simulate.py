@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Int8, Shaped
 from numpy import ndarray
 from scipy import ndimage
-from skimage.morphology import skeletonize
 
 Annotator = Callable[..., ndarray]
 
@@ -200,6 +199,8 @@ def _stroke_points(
     """
     # scikit-image's 3-D skeleton of a rod of even thickness is empty; the ridge never is.
     ridge = region & (thickness == ndimage.maximum_filter(thickness, 3))
+    from skimage.morphology import skeletonize  # slow to import, and needed here alone
+
     points = np.argwhere(skeletonize(region) if region.ndim == 2 else ridge)
     for centre in rng.permutation(points):
         near = points[np.linalg.norm(points - centre, axis=1) <= 4] - centre

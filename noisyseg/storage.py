@@ -10,12 +10,14 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import platform
 import secrets
 import shutil
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -283,3 +285,32 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """`table` as CSV without its index, atomically."""
     write_bytes(path, table.to_csv(None, index=False, float_format="%.6g").encode())
+
+
+NPZ_GB = 4.0  # what the arrays of one .npz may take in memory, unless NOISYSEG_MAX_GB says more
+
+
+def check_npz(file: Path, limit_gb: float | None = None) -> None:
+    """ValueError where the arrays of an .npz announce more memory than is allowed.
+
+    A file of some kilobytes can unpack to any size, and a header can announce any shape: both
+    are asked before anything is unpacked. What is no .npz is left to its reader.
+    """
+    import numpy as np  # quick commands need paths alone
+
+    limit = float(os.environ.get("NOISYSEG_MAX_GB", NPZ_GB)) if limit_gb is None else limit_gb
+    asked = 0
+    with suppress(zipfile.BadZipFile, FileNotFoundError), zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as stream, suppress(ValueError, OSError, EOFError):
+                first = np.lib.format.read_magic(stream) == (1, 0)
+                form = np.lib.format
+                read = form.read_array_header_1_0 if first else form.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                asked += max(0, math.prod(shape) * dtype.itemsize - entry.file_size)
+            asked += entry.file_size
+    if asked > limit * 1e9:
+        raise ValueError(
+            f"{file}: announces {asked / 1e9:.3g} GB of arrays, and the limit is {limit:g} GB; if "
+            f"that is right, set NOISYSEG_MAX_GB={asked * 1.01 / 1e9:.3g}"
+        )

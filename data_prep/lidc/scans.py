@@ -7,15 +7,18 @@ SeriesInstanceUID in their headers, and only series of modality CT count. Knows 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
 from jaxtyping import Float
 from numpy import ndarray
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from data_prep.cases import Unusable, walk
+from data_prep.formats import size
 
 TAGS = [
     "SeriesInstanceUID",
@@ -96,7 +99,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 def _add(file: Path, found: Found) -> None:
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS)
+        header = _dicom(file, stop_before_pixels=True, specific_tags=TAGS)
         series, kind = str(header.SeriesInstanceUID), str(header.Modality)
         patient = str(header.PatientID).strip()
     except DAMAGE:
@@ -162,9 +165,16 @@ def _by_position(placed: Sequence[_Placed]) -> list[list[_Placed]]:
     return groups
 
 
+def _dicom(file: Path, **options: Any) -> pydicom.Dataset:
+    """The dataset in `file`; ValueError for one that is packed whole, to any size."""
+    if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise ValueError("a deflated DICOM file; save it with another transfer syntax")
+    return pydicom.dcmread(file, **options)
+
+
 def _header(file: Path) -> pydicom.Dataset:
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS)
+        header = _dicom(file, stop_before_pixels=True, specific_tags=TAGS)
         numbers = [*header.ImagePositionPatient, *header.ImageOrientationPatient]
         numbers += [*header.PixelSpacing, header.SliceThickness, header.InstanceNumber]
         whole = len(numbers) == 13 and np.isfinite([float(x) for x in numbers]).all()
@@ -189,12 +199,16 @@ def _same(tag: str, headers: Sequence[tuple[Path, pydicom.Dataset]]) -> None:
 def read_slice(file: Path, shape: tuple[int, int]) -> Float[ndarray, "height width"]:
     """One slice in HU (pixel x slope + intercept); Unusable when it is cut short or damaged."""
     try:
-        data = pydicom.dcmread(file)
+        data = _dicom(file)
+        frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel", 1))
+        size.check(file, (frames, int(data.Rows), int(data.Columns), samples))
         if data.BitsAllocated == 16 and not data.file_meta.TransferSyntaxUID.is_compressed:
             if len(data.PixelData) < 2 * shape[0] * shape[1]:
                 raise ValueError(f"pixels are cut short after {len(data.PixelData)} bytes")
         pixels = data.pixel_array.astype(np.float32)
         slope, intercept = float(data.RescaleSlope), float(data.RescaleIntercept)
+    except Unusable:
+        raise
     except DAMAGE as error:
         raise Unusable(f"{file}: {error}; download this file again") from error
     if pixels.shape != shape:

@@ -116,7 +116,6 @@ def _as_array(name: str, values: Any) -> Any:
         return values
     try:
         array = np.asarray(values)
-        shapes: list[tuple[int, ...]] = []
     except ValueError:
         shapes = [np.shape(row) for row in values]
         other = next((n for n, shape in enumerate(shapes) if shape != shapes[0]), 0)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from noisyseg.paper import ablations
 from noisyseg.runs import Run, read_values
-from noisyseg.storage import figures_root, locked, replacing, write_csv
+from noisyseg.storage import check_npz, figures_root, locked, replacing, write_csv
 
 COLUMNS = (
     "experiment dataset origin profile labelling method seed metric class annotator value "
@@ -141,6 +141,7 @@ def _best(experiment: str, profile: str | None, suffix: str) -> Path:
 
 def _read_exhibits(path: Path) -> dict[str, dict[str, np.ndarray]]:
     exhibits: dict[str, dict[str, np.ndarray]] = {}
+    check_npz(path)
     with np.load(path) as arrays:
         for key, array in arrays.items():
             name, field = key.split("/")
