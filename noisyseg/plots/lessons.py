@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -116,4 +117,45 @@ def perfect_fits(
     axis.set(xlabel="p(class 1)", ylabel="mean trace", xlim=(-0.04, 1.3), ylim=(0.25, 2.05))
     axis.set_xticks(np.linspace(0, 1, 6))
     figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+def known_columns(
+    values: Float[ndarray, "pixel annotator reported true"],
+    known: Mapping[str, int],
+    annotators: Sequence[str],
+    classes: Sequence[str],
+) -> Figure:
+    """Confusion matrices at some pixels, with the columns that no label can tell struck out.
+
+    `known` names the pixels and says of each its true class, the one column that is known.
+    """
+    size = (1.6 * len(annotators) + 0.6, 2.25 * len(known))
+    figure, axes = plt.subplots(
+        len(known), len(annotators), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    hidden = {"facecolor": "#eeeeee", "edgecolor": "#aaaaaa", "hatch": "///", "linewidth": 0}
+    for row, (where, klass), matrices in zip(axes, known.items(), values, strict=True):
+        for axis, name, matrix in zip(row, annotators, matrices, strict=True):
+            seen = np.where(np.arange(len(classes)) == klass, matrix, np.nan)
+            maps.matrix_panel(axis, seen, name, classes)
+            for other in set(range(len(classes))) - {klass}:
+                axis.axvspan(other - 0.5, other + 0.5, **hidden)
+        row[0].set_ylabel(where)
+    return figure
+
+
+def bars(table: pd.DataFrame, label: str, titles: Mapping[str, str] = {}) -> Figure:
+    """A panel a column of `table`, a bar a row (a method, in its own colour) with its number."""
+    names = [titles.get(name, style.title_of(name)) for name in table.index]
+    colours = [style.colour_of(name) for name in table.index]
+    size = (2.7 * len(table.columns) + 2.3, 0.38 * len(table) + 1.1)
+    figure, axes = plt.subplots(
+        1, len(table.columns), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, column in zip(axes[0], table.columns, strict=True):
+        drawn = axis.barh(names, table[column], color=colours, height=0.7)
+        axis.bar_label(drawn, fmt="%.2f", padding=3)
+        axis.set(title=column, xlabel=label, xlim=(0, 1.15), xticks=[0, 0.5, 1])
+    axes[0, 0].invert_yaxis()
     return figure

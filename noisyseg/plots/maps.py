@@ -89,7 +89,7 @@ def disentangled(
     figure = plt.figure(figsize=(1.15 * (len(columns) + 1.55), 5.0))
     grid = figure.add_gridspec(
         4, len(columns) + 2, width_ratios=[1.25, 0.15, *[1] * len(columns)],
-        left=0.01, right=0.99, bottom=0.01, top=0.88, wspace=0.08, hspace=0.08,
+        left=0.01, right=0.99, bottom=0.01, top=0.88 if title else 0.95, wspace=0.08, hspace=0.08,
     )  # fmt: skip
     left = grid[:, 0].subgridspec(3, 1, hspace=0.25)
     for row, (name, picture) in enumerate(
