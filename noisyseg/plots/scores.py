@@ -75,7 +75,9 @@ def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) ->
                 text, colour = title_of(name), colour_of(name)
                 axis.plot(history.epoch, history[column], color=colour, label=text)
         axis.set(xlabel="epoch", ylabel=label)
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    fullest = max(axes[0], key=lambda axis: len(axis.lines))
+    names = fullest.get_legend_handles_labels()
+    axes[0, -1].legend(*names, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -108,7 +108,7 @@ def _has_font(text: str) -> bool:
 @cache
 def _letters(families: tuple[str, ...]) -> frozenset[str]:
     """Every letter that fonts of these families have."""
-    files = [font_manager.findfont(FontProperties([family])) for family in families]
+    files = [font_manager.findfont(FontProperties(family=[family])) for family in families]
     return frozenset(chr(c) for f in files for c in font_manager.get_font(f).get_charmap())
 
 

@@ -20,7 +20,7 @@ from noisyseg.widgets.parts import Explorer, drawing, drawn, reacts, slider
 GRID = np.linspace(0, 1, 17)  # values of every entry of the matrices
 BELIEFS = np.linspace(0.01, 0.99, 41)  # values of p(class 1)
 TRACES = np.linspace(0, 2, 33)  # edges of the bins of the mean trace
-STEPS, RATE = 400, 0.1  # enough to arrive where the theory says
+STEPS, RATE = 200, 0.1  # enough to arrive where the theory says
 
 
 class Setting(NamedTuple):
