@@ -17,6 +17,7 @@ PARAMETERS = {"profile": "smoke", "seed": 0, "overrides": {}}
 # Pages that show what comes with the repository, and train it only when asked to.
 SHOWN = PARAMETERS | {"profile": "reduced", "fresh": False}
 TRAIN_LIVE = ("00_", "01_", "02_", "03_", "40_", "90_", "91_")
+TEACH = ("00_", "01_", "02_", "03_")  # one question, one takeaway, exercises with solutions
 TEACHES_BY_DEFINING = ("02_",)  # where a function definition is the lesson
 NEVER = {
     "installs a package": r"\bpip3?\s+install|\bconda\s+install",
@@ -134,6 +135,19 @@ def test_outputs_are_small(book):
     for cell in code(book):
         lines = sum("".join(o.get("text", "")).count("\n") for o in cell["outputs"])
         assert lines <= 100, cell["text"][:60]
+
+
+def test_what_teaches_has_a_takeaway_exercises_and_checks_out_of_sight(book):
+    if not book["path"].name.startswith(TEACH):
+        pytest.skip("this notebook shows results")
+    assert "**Takeaway: " in book["cells"][0]["text"]
+    exercises = book["cells"][-1]["text"].partition("## Exercises")[2]
+    for grade in ("Easy", "Medium", "Hard"):
+        task = exercises.partition(f"**{grade}.**")[2].partition("\n**")[0]
+        assert "<details><summary>Solution</summary>\n\n" in task, f"{grade}: fold a solution"
+    assert exercises.count("<details>") == exercises.count("</details>")
+    (checks,) = tagged(book, "checks")
+    assert checks["metadata"]["jupyter"] == {"outputs_hidden": True, "source_hidden": True}
 
 
 def test_holds_no_timing_noise(book):

@@ -1,11 +1,12 @@
 """Pictures of images, labels, estimates and confusion matrices: arrays in, Figure out.
 
 Spatial confusion matrices use the paper's code (Fig. 2 of arXiv 2007.15963): white = true
-positive, red = false positive, green = false negative. Class maps and contours are those of its
+positive, red = false positive, blue = false negative. Class maps and contours are those of its
 BraTS and LIDC figures. Prints and saves nothing.
 """
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,8 +18,8 @@ from numpy import ndarray
 
 from noisyseg.plots.style import (
     ANNOTATOR_COLOURS,
+    BLUE,
     CLASS_COLOURS,
-    GREEN,
     RED,
     WHITE,
     grey,
@@ -27,6 +28,8 @@ from noisyseg.plots.style import (
     panel,
     title_of,
 )
+
+COLUMN_LETTERS = 12  # that fit over a picture of 1.05 inches
 
 
 def picture_row(pictures: Mapping[str, ndarray], size: float = 1.3) -> Figure:
@@ -42,7 +45,7 @@ def picture_row(pictures: Mapping[str, ndarray], size: float = 1.3) -> Figure:
 def spatial_matrix(
     confusion: Float[ndarray, "reported true h w"], probs: Float[ndarray, "true h w"]
 ) -> Float[ndarray, "h w 3"]:
-    """Two-class matrices as the paper's picture: white TP, red FP, green FN.
+    """Two-class matrices as the paper's picture: white TP, red FP, blue FN.
 
     Class 1 is the foreground. Each pixel shows A[1, 1]·p(1), A[1, 0]·p(0) and A[0, 1]·p(1).
     """
@@ -50,7 +53,7 @@ def spatial_matrix(
         raise ValueError(f"a spatial matrix picture needs 2 classes, not {confusion.shape[0]}")
     hit = confusion[1, 1] * probs[1]
     extra, missed = confusion[1, 0] * probs[0], confusion[0, 1] * probs[1]
-    colours = hit[..., None] * WHITE + extra[..., None] * RED + missed[..., None] * GREEN
+    colours = hit[..., None] * WHITE + extra[..., None] * RED + missed[..., None] * BLUE
     return np.clip(colours, 0, 1)
 
 
@@ -91,7 +94,7 @@ def disentangled(
         left=0.01,
         right=0.99,
         bottom=0.01,
-        top=0.88,
+        top=0.88 if title else 0.95,
         wspace=0.08,
         hspace=0.08,
     )
@@ -122,23 +125,31 @@ def comparison(
         figsize=(1.05 * (first + len(names)), 1.15 * len(indices) + 0.5),
         squeeze=False,
     )
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.8, wspace=0.06, hspace=0.06)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
     for row, index in zip(axes, indices, strict=True):
         panel(row[0], grey(base["image"][index, 0].astype(float)))
         panel(row[1], base["truth"][index].astype(float))
         for axis, name in zip(row[first:], names, strict=True):
             panel(axis, exhibits[name]["probs"][index, 1].astype(float))
     titles = ["input", "truth", *(title_of(n) for n in names)]
-    for axis, text in zip(axes[0], titles, strict=True):
-        axis.set_title(text, rotation=35, ha="left", x=0.2, fontsize=8)
+    _name_columns(figure, axes[0], titles)
     return figure
+
+
+def _name_columns(figure: Figure, axes: Iterable[Axes], names: Iterable[str]) -> None:
+    """Titles in lines as narrow as their columns, with room for the longest above the pictures."""
+    titles = [textwrap.fill(name, COLUMN_LETTERS) for name in names]
+    for axis, text in zip(axes, titles, strict=True):
+        axis.set_title(text)
+    lines = max(text.count("\n") + 1 for text in titles)
+    figure.subplots_adjust(top=1 - (0.1 + 0.17 * lines) / figure.get_figheight())
 
 
 def matrices(
     values: Float[ndarray, "annotator reported true"], names: Sequence[str], classes: Sequence[str]
 ) -> Figure:
     """Confusion matrices with their numbers: rows = reported, columns = truth."""
-    size = (1.5 * len(names), 1.9)
+    size = (1.5 * len(names), 2.2)
     figure, axes = plt.subplots(
         1, len(names), figsize=size, sharey=True, squeeze=False, layout="tight"
     )
@@ -164,7 +175,8 @@ def matrix_panel(
                 color="white" if matrix[i, j] > 0.6 else "#222222",
             )
     axis.set(xticks=range(len(classes)), yticks=range(len(classes)), title=title, xlabel="truth")
-    axis.set_xticklabels(legible(classes))
+    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticklabels(legible(classes), **(slanted if max(map(len, classes)) > 5 else {}))
     axis.set_yticklabels(legible(classes))
 
 
@@ -221,15 +233,14 @@ def compare_maps(
         squeeze=False,
         figsize=(1.05 * (2 + len(names)), 1.15 * len(indices) + 0.6),
     )
-    figure.subplots_adjust(left=0.01, right=0.97, bottom=0.01, top=0.78, wspace=0.06, hspace=0.06)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
     for row, index in zip(axes, indices, strict=True):
         panel(row[0], grey(np.asarray(base["image"][index, channel], float)), cmap="gray")
         panel(row[1], class_map(base["truth"][index].astype(int)))
         for axis, name in zip(row[2:], names, strict=True):
             panel(axis, class_map(exhibits[name]["probs"][index].argmax(0)))
     titles = ["input", "truth", *(title_of(n) for n in names)]
-    for axis, text in zip(axes[0], titles, strict=True):
-        axis.set_title(text, rotation=35, ha="left", x=0.2, fontsize=8)
+    _name_columns(figure, axes[0], titles)
     return figure
 
 

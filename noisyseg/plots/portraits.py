@@ -53,7 +53,7 @@ def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 
     Level 0 (dotted) is where the outline was drawn; positive levels lie inside of it. The dot
     marks the offset: the level at which the image changes most. Grey: the image's mean contrast.
     """
-    figure = Figure(figsize=(1.5 * len(annotators), 1.9), layout="constrained")
+    figure = Figure(figsize=(1.6 * len(annotators), 2.2), layout="constrained")
     axes = figure.subplots(1, len(annotators), sharex=True, sharey=True, squeeze=False)[0]
     for r, (axis, name) in enumerate(zip(axes, style.legible(annotators), strict=True)):
         axis.axhline(1, color="#bbbbbb", linewidth=0.8)
@@ -65,9 +65,9 @@ def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 
             height = np.interp(at, LEVELS, found.profile[r, klass])
             axis.plot([at], [height], "o", color=ESTIMATE, markersize=5)
         said = f"{found.offset[r, klass]:+.1f} px".replace("-", "−") if clear else "no offset"
-        axis.set_title(f"{name}: {said}", fontsize=8)
+        axis.set_title(f"{name}: {said}")
     axes[0].set_ylabel("contrast / mean")
-    figure.supxlabel("level in the annotator's outlines, pixels (positive: inside)", fontsize=8)
+    figure.supxlabel("level in the annotator's outlines, pixels (positive: inside)")
     return figure
 
 
@@ -88,7 +88,7 @@ def relative_widths(
         axis.hlines(place, low, high, color=class_colour(k), linewidth=2)
         axis.plot(value, place, "o", color=class_colour(k), label=name)
         for y in place[np.isnan(value)]:
-            axis.text(0, y, " no offset", va="center", fontsize=7, color="#666666")
+            axis.text(0, y, " no offset", va="center", color="#666666")
     axis.axvline(0, color="#888888", linewidth=0.8, linestyle=":")
     reach = max(1.0, 1.15 * np.nanmax(np.abs(values), initial=0))
     axis.set(xlim=(-reach, reach), ylim=(len(annotators) - 0.5, -0.5))
@@ -175,7 +175,7 @@ def bias_portrait(
     annotators: Sequence[str],
     klass: int = 1,
 ) -> Figure:
-    """For each annotator where they write more (red) and less (green) of a class, on average.
+    """For each annotator where they write more (red) and less (blue) of a class, on average.
 
     White: the mean object. Objects are moved to the middle; the estimate is not the truth.
     """
@@ -184,7 +184,7 @@ def bias_portrait(
     pictures = {}
     for name, more, less in zip(style.legible(annotators), extra, missed, strict=True):
         colours = (middle - less)[..., None] * style.WHITE
-        colours = colours + more[..., None] * style.RED + less[..., None] * style.GREEN
+        colours = colours + more[..., None] * style.RED + less[..., None] * style.BLUE
         pictures[name] = np.clip(colours, 0, 1)
     return _pictures(pictures, columns=5)
 

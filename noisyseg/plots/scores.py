@@ -67,7 +67,7 @@ def _strip(axis: Any, rows: pd.DataFrame, methods: Sequence[str]) -> None:
 def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
     """Training histories: a panel for each column (name -> axis label), a line a method."""
     figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.6 * len(columns), 2.5), squeeze=False, layout="tight"
+        1, len(columns), figsize=(3.2 * len(columns) + 2.0, 2.7), squeeze=False, layout="tight"
     )
     for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
         for name, history in histories.items():
@@ -75,7 +75,9 @@ def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) ->
                 text, colour = title_of(name), colour_of(name)
                 axis.plot(history.epoch, history[column], color=colour, label=text)
         axis.set(xlabel="epoch", ylabel=label)
-    axes[0, 0].legend()
+    fullest = max(axes[0], key=lambda axis: len(axis.lines))
+    names = fullest.get_legend_handles_labels()
+    axes[0, -1].legend(*names, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -260,7 +260,7 @@ def biases(found: Estimate, report: AnnotatorReport) -> list[str]:
         figure = portraits.bias_portrait(
             _flat(found.truth, 1), _flat(labels, 2), data.annotators, klass
         )
-        text = f"{title}: mean estimate in white, more than it in red, less than it in green."
+        text = f"{title}: mean estimate in white, more than it in red, less than it in blue."
         sections.append(page.picture(figure, f"Where each annotator errs about {title}", text))
     return sections
 

@@ -229,7 +229,7 @@ class ConfusionExplorer(Explorer):
         data = self._data(self.run.value)
         found = self._predict(self.run.value, self.image.value)
         chosen = self._chosen(data) if found.confusion is not None else []
-        figure = Figure(figsize=(2.2 + 1.5 * len(chosen), 2.2), layout="constrained")
+        figure = Figure(figsize=(2.4 + 1.4 * len(chosen), 2.4), layout="constrained")
         first, *rest = np.atleast_1d(figure.subplots(1, 1 + len(chosen)))
         top, left, bottom, right = self.box
         labels = None if data.labels is None else np.array(data.labels[self.image.value])
@@ -240,7 +240,8 @@ class ConfusionExplorer(Explorer):
             assert found.confusion is not None
             mean = found.confusion[r][..., top:bottom, left:right].mean((2, 3))
             maps.matrix_panel(axis, mean, data.annotators[r], data.classes)
-            axis.tick_params(labelsize=6)
+            if axis is not rest[0]:
+                axis.set_yticklabels([])
         return figure
 
 

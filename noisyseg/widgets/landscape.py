@@ -20,7 +20,7 @@ from noisyseg.widgets.parts import Explorer, drawing, drawn, reacts, slider
 GRID = np.linspace(0, 1, 17)  # values of every entry of the matrices
 BELIEFS = np.linspace(0.01, 0.99, 41)  # values of p(class 1)
 TRACES = np.linspace(0, 2, 33)  # edges of the bins of the mean trace
-STEPS, RATE = 250, 0.06
+STEPS, RATE = 200, 0.1  # enough to arrive where the theory says
 
 
 class Setting(NamedTuple):
@@ -28,7 +28,7 @@ class Setting(NamedTuple):
 
     annotators: int = 5
     ones: int = 3
-    trace_weight: float = 0.1
+    trace_weight: float = 0.7
     dominance_weight: float = 0.0
     belief: float = 0.5
     diagonal: float = 0.9
@@ -160,7 +160,7 @@ class PixelLandscape(Explorer):
 
 def draw(setting: Setting, values: Float[ndarray, "belief trace"], path: Path) -> Figure:
     """Left the map with the path on it, right the parts of the loss along the path."""
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     middle = (TRACES[1:] + TRACES[:-1]) / 2
     low = np.nanmin(values)
@@ -171,8 +171,8 @@ def draw(setting: Setting, values: Float[ndarray, "belief trace"], path: Path) -
     left.plot(path.belief[0], path.trace[0], "o", color="white", label="start")
     left.plot(path.belief[-1], path.trace[-1], "*", color="#ff3bd4", markersize=13, label="end")
     left.set(xlabel="p(class 1)", ylabel="mean trace", xlim=(0, 1), ylim=(0, 2))
-    left.set_title(f"{setting.ones} of {setting.annotators} wrote class 1", fontsize=10)
-    left.legend(loc="upper right", fontsize=7, facecolor="#888888", labelcolor="white")
+    left.set_title(f"{setting.ones} of {setting.annotators} wrote class 1")
+    left.legend(loc="upper right", facecolor="#888888", labelcolor="white")
     parts = {"likelihood": path.likelihood, "λ · trace": path.trace_part}
     if setting.dominance_weight:
         parts["hinge"] = path.dominance
@@ -180,7 +180,7 @@ def draw(setting: Setting, values: Float[ndarray, "belief trace"], path: Path) -
         style = {"color": "#222222", "linewidth": 2} if name == "loss" else {}
         right.plot(part, label=name, **style)
     right.set(xlabel="step", ylabel="loss and its parts")
-    right.legend(fontsize=7)
+    right.legend()
     return figure
 
 

@@ -122,7 +122,7 @@ class Picture(VBox):
 def drawn(figure: Figure) -> bytes:
     """A figure as a PNG file, with what hangs over its rim."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=80, bbox_inches="tight")
+    figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
     return file.getvalue()
 
 

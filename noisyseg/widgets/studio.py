@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[float, float] | None] = {
 }
 DATASETS = ("mnist", "coloured", "lidc", "ms", "brats")
 LEGEND = (
-    "<small>white: rightly marked · red: marked beside the truth · green: missed · "
+    "<small>white: rightly marked · red: marked beside the truth · blue: missed · "
     "columns of the tables: the truth</small>"
 )
 

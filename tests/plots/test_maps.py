@@ -31,10 +31,10 @@ def exhibit():
     }
 
 
-def test_white_is_right_red_is_extra_green_is_missed():
+def test_white_is_right_red_is_extra_blue_is_missed():
     truth, label = np.array([[1, 0, 1, 0]]), np.array([[1, 1, 0, 0]])
     picture = maps.true_spatial_matrix(label, truth)[0]
-    expected = [style.WHITE, style.RED, style.GREEN, np.zeros(3)]
+    expected = [style.WHITE, style.RED, style.BLUE, np.zeros(3)]
     np.testing.assert_allclose(picture, expected)
 
 
