@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env data figures test trials lint format strip clean sbom audit hashes
+.PHONY: help env data figures test trials lint format strip clean sbom audit hashes gpu
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -67,6 +67,9 @@ audit: env  ## known vulnerabilities of the pinned packages (pip-audit; asks pyp
 
 hashes: env  ## after a change of constraints.txt: .ci/hashes.txt anew (asks the package index)
 	@$(PY) .ci/pins.py hash
+
+gpu: env  ## on a machine with CUDA: agreement with the CPU, limits, speed
+	@$(PY) benchmarks/gpu.py
 
 clean:  ## remove caches, executed notebooks and smoke tables; .venv, data and runs stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist runs/notebooks
