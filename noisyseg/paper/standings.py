@@ -147,7 +147,7 @@ def _single_runs(networks: pd.DataFrame) -> pd.DataFrame:
     return networks.assign(seed=seed).dropna(subset="seed").astype({"seed": int})
 
 
-GLANCE = ("clean", "mode", "separate", "staple", "trace_printed", "trace", "calibrated")
+GLANCE = ("clean", "mode", "separate", "staple", "trace_printed", "no_trace", "trace", "calibrated")
 GLANCE_DATA = {
     "mnist": "MNIST",
     "ms": "MS lesions",
