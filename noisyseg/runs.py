@@ -1,4 +1,4 @@
-"""The run store: one folder a run, complete or resumable, read back as a `Run`.
+"""The run store: one folder per run, complete or resumable, read back as a `Run`.
 
 A run folder is written under a lock and gets DONE last, by rename. Nothing is pickled.
 Knows paths, tables and arrays; knows no model, loss or data set.
@@ -30,12 +30,12 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a value: metric, class, annotator, value (0…1), n_images."""
+        """One row per value: metric, class, annotator, value (0…1), n_images."""
         return read_values(self.path / "metrics.csv")
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch: train_loss, val_loss and, with a confusion head, the mean trace."""
+        """One row per epoch: train_loss, val_loss and, with a confusion head, the mean trace."""
         return pd.read_csv(self.path / "history.csv")
 
     @cached_property
@@ -79,7 +79,7 @@ class Run:
 
 
 def read_values(path: Path) -> pd.DataFrame:
-    """A table with one row a value; what is empty is NaN, and nothing else (not "none")."""
+    """A table with one row per value; what is empty is NaN, and nothing else (not "none")."""
     strings = {"digest": str, "class": str, "annotator": str}
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=strings)
 

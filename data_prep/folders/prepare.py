@@ -56,28 +56,13 @@ def prepare(
     out = Path(out).expanduser().resolve()
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists; --force makes it again")
-    remarks: list[str] = []
-    if isinstance(matched, Plan):
-        file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
-        remarks = [*matched.remarks, f"files: {file.name} says which are what; correct it there"]
-        if cases is None and not matched.tree:
-            remarks.append("patients: each image its own; --cases says which show the same one")
-    else:
-        file = matched
-    listed = read_manifest(file)
+    listed, remarks = _listed(matched, out, cases)
     found = survey(listed.entries, spacing_mm, listed.tree)
     table, names = class_table(found, values, classes) if found.shapes else ({}, ["none", "read"])
     space = common_size(found, size, slices)
-    recipe = Recipe(
-        listed.annotators,
-        listed.has_truth,
-        table,
-        space,
-        normalise,
-        slices,
-        spacing_mm,
-        listed.tree,
-    )
+    read_as = {"spacing_mm": spacing_mm, "tree": listed.tree}
+    made = {"classes": table, "size": space, "normalise": normalise, "slices": slices}
+    recipe = Recipe(listed.annotators, listed.has_truth, **made, **read_as)
     scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
     noted = sources(scans, _input(found, recipe))
     meta = {"sources": noted} | _channels(listed, found) | meta
@@ -97,6 +82,19 @@ def prepare(
         **meta,
     )
     return Result(report, [*_notes(found, recipe, names), *remarks])
+
+
+def _listed(
+    matched: Plan | Path, out: Path, cases: str | Path | None
+) -> tuple[Manifest, list[str]]:
+    """The manifest, written first where there is none yet; and what to say about the matching."""
+    if isinstance(matched, Path):
+        return read_manifest(matched), []
+    file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
+    remarks = [*matched.remarks, f"files: {file.name} says which are what; correct it there"]
+    if cases is None and not matched.tree:
+        remarks.append("patients: each image its own; --cases says which show the same one")
+    return read_manifest(file), remarks
 
 
 def _channels(listed: Manifest, found: Survey) -> dict[str, list[str]]:

@@ -74,7 +74,7 @@ def biases(
     annotators: Sequence[str],
     spacing_mm: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """One row an annotator, class and kind of bias, in the annotators' order.
+    """One row per annotator, class and kind of bias, in the annotators' order.
 
     Columns COLUMNS; a bias is `clear` when its interval excludes none and it is at least 5 %
     of the size, a quarter of a pixel, or, for a swap, 5 % of the class and twice what the
