@@ -31,7 +31,7 @@ TILT = (0.1, -0.15, 0.2)  # radians, so that no axis of the grid is one of the p
 
 
 def write_png(out: Path, images: int = 600) -> None:
-    """`images/` and a folder an annotator, PNG of 28 x 28 pixels; masks hold 0 and 255."""
+    """`images/` and one folder per annotator, PNG of 28 x 28 pixels; masks hold 0 and 255."""
     data = load_dataset("mnist").split("train", limit=images)
     labels = simulate_labels(data.read_truth(), data.image_ids, tuple(HABITS.values()), seed=0)
     pixels = np.clip(data.read_images()[:, 0], 0, 1)

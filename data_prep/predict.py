@@ -112,7 +112,7 @@ def predict_files(
 ) -> dict[str, Path]:
     """Write `truth`, `uncertainty` and `annotator_<name>` as .nii.gz into `out`; returns them.
 
-    `images`: one file a channel, in the order of the training data's channels, on one grid.
+    `images`: one file per channel, in the order of the training data's channels, on one grid.
     `spacing_mm`: None takes that of the training data. Raises ValueError for a wrong number of
     images, what `input_of` and what `volumes` refuse.
     """

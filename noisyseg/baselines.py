@@ -1,6 +1,6 @@
 """Baselines of the paper's tables: what the method is compared with, and no part of it.
 
-Known matrices (the oracle), one network an annotator, the loss as the authors released it, and
+Known matrices (the oracle), one network per annotator, the loss as the authors released it, and
 the Probabilistic U-Net (Kohl et al. 2018, arXiv 1806.05034): a latent variable of the whole
 image decides which of the plausible segmentations is drawn. Settings of the last where the paper
 is silent are those of its authors' public code: 6 latent dimensions, 2 convolutions after the
@@ -24,7 +24,7 @@ from noisyseg.models import Dims, Prediction, SegmentationModel, UNet, block, co
 class IgnorantConfusion(Confusion):
     """Annotators who answer from the image alone: every column of A⁽ʳ⁾ is q⁽ʳ⁾.
 
-    What "one network an annotator" means in the language of confusion matrices; the trace
+    What "one network per annotator" means in the language of confusion matrices; the trace
     is 1 everywhere and p plays no part. `log_probs` is log q (batch, annotator, true, *space).
     """
 
@@ -61,7 +61,7 @@ class KnownHead(nn.Module):
 
 
 class SeparateModel(nn.Module):
-    """One network an annotator; the truth is the mean of their outputs (paper section 4)."""
+    """One network per annotator; the truth is the mean of their outputs (paper section 4)."""
 
     def __init__(self, members: list[SegmentationModel]) -> None:
         super().__init__()

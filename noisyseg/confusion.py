@@ -107,7 +107,7 @@ class DenseConfusion(PixelConfusion):
 
 
 class GlobalConfusion(Confusion):
-    """One matrix an annotator for all pixels, from log A (annotator, reported, true)."""
+    """One matrix per annotator for all pixels, from log A (annotator, reported, true)."""
 
     by_pixel = False
 

@@ -95,7 +95,7 @@ class Scorecard:
         self._keep(estimated=sums, true=metrics.label_counts(labels, truth, n))
 
     def rows(self) -> list[Row]:
-        """One row a value: metric, class, annotator, value, n_images."""
+        """One row per value: metric, class, annotator, value, n_images."""
         kept = {name: torch.cat(parts) for name, parts in self.images.items()}
         count = len(next(iter(kept.values())))
         rows: list[Row] = []
@@ -131,7 +131,7 @@ class Scorecard:
         return rows
 
     def per_image(self) -> pd.DataFrame:
-        """One row an image: foreground `dice`, `ged`, and the annotators' `agreement`, theirs
+        """One row per image: foreground `dice`, `ged`, and the annotators' `agreement`, theirs
         and as predicted."""
         kept = {name: torch.cat(parts).numpy() for name, parts in self.images.items()}
         overlap = {"dice": kept["dice"][:, 1:].mean(1)} if "dice" in kept else {}
@@ -204,7 +204,7 @@ EXHIBITS = 8
 
 
 class Evaluation(NamedTuple):
-    """Rows of metrics.csv, the exhibits, and one row an image (images.csv)."""
+    """Rows of metrics.csv, the exhibits, and one row per image (images.csv)."""
 
     rows: list[dict[str, Any]]
     exhibits: dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""The run store: one folder a run, complete or resumable, read back as a `Run`.
+"""The run store: one folder per run, complete or resumable, read back as a `Run`.
 
 A run folder is written under a lock. DONE is its seal, written last: the config's digest and the
 checksum of each file, compared whenever the run is loaded. Nothing is pickled.

@@ -1,6 +1,6 @@
 """STAPLE (Warfield et al. 2004) and Spatial STAPLE (Asman & Landman 2012): labels in, truth out.
 
-EM over the truth and one matrix an annotator, for any number of classes and annotators, with
+EM over the truth and one matrix per annotator, for any number of classes and annotators, with
 missing labels (−1), vectorised over images.
 """
 
@@ -62,7 +62,7 @@ def staple(
     iterations: int = 200,
     tolerance: float = 1e-8,
 ) -> Fused:
-    """STAPLE of every image by itself: EM over the truth and one matrix an annotator.
+    """STAPLE of every image by itself: EM over the truth and one matrix per annotator.
 
     The prior is the share of each class among all labels of the image, as in ITK. Missing
     labels carry no information; a pixel nobody labelled keeps the prior, and a single

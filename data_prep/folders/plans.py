@@ -33,7 +33,7 @@ def plan_folders(
     numbered: bool = False,
     pattern: str | None = None,
 ) -> Plan:
-    """Match the files of `images` (a folder a channel), `labels` by annotator, and `truth`.
+    """Match the files of `images` (one folder per channel), `labels` by annotator, and `truth`.
 
     `pattern`: where in a mask's name its image's name is, see `matching.renamed`.
     `numbered`: one folder with name_0000, name_0001, ... as channels. Raises ValueError for a
@@ -79,7 +79,7 @@ def _refuse_same(roles: Mapping[str, Path]) -> None:
 def _by_channel(
     listed: Sequence[Mapping[str, Path]], folders: Sequence[Path], numbered: bool
 ) -> dict[str, tuple[Path | None, ...]]:
-    """Image name -> one file a channel, None where it is missing."""
+    """Image name -> one file per channel, None where it is missing."""
     if numbered:
         listed = _split_numbered(listed, folders)
     elif len(listed) > 1:

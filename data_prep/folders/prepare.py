@@ -108,6 +108,19 @@ def prepare(
         return Result(report, [*_notes(found, recipe, names), *remarks])
 
 
+def _listed(
+    matched: Plan | Path, out: Path, cases: str | Path | None
+) -> tuple[Manifest, list[str]]:
+    """The manifest, written first where there is none yet; and what to say about the matching."""
+    if isinstance(matched, Path):
+        return read_manifest(matched), []
+    file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
+    remarks = [*matched.remarks, f"files: {file.name} says which are what; correct it there"]
+    if cases is None and not matched.tree:
+        remarks.append("patients: each image its own; --cases says which show the same one")
+    return read_manifest(file), remarks
+
+
 def _channels(listed: Manifest, found: Survey) -> dict[str, list[str]]:
     """The channels' names, where the manifest names them and each file is one channel."""
     names = list(listed.channels)

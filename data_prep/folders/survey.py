@@ -30,7 +30,7 @@ PARTLY = "-1 in a mask, which means not labelled unless --values names it"
 
 
 class Entry(NamedTuple):
-    """One image: a file a channel (None = missing), the masks of annotators, the truth.
+    """One image: one file per channel (None = missing), the masks of annotators, the truth.
 
     `split` is None where it is not decided yet; `case` is the patient.
     """

@@ -325,7 +325,7 @@ def check_shapes(
         yield f"images.npy: shape is {shapes['images']}; make it (N, channel, 2 or 3 axes of space)"
         return
     if rows not in (None, n):
-        yield f"index.csv: {rows} rows, but images.npy has {n} images; write one row an image"
+        yield f"index.csv: {rows} rows, but images.npy has {n} images; write one row per image"
     counts = {"channels": rest[0], "spacing_mm": len(space)}
     for name, shape in shapes.items():
         lead = {"images": 2, "labels": 2, "truth": 1}[name]

@@ -1,6 +1,6 @@
 """The exported tables: runs -> figures/source_data -> notebooks.
 
-Contract: `figures/source_data/<experiment>.<profile>.csv`, one row a value. `smoke` files
+Contract: `figures/source_data/<experiment>.<profile>.csv`, one row per value. `smoke` files
 stand beside better ones and never replace them. Trains nothing and knows no model.
 """
 
@@ -59,7 +59,7 @@ def export(runs: Iterable[Run] | Mapping[str, Run], kind: str = "values") -> Pat
     `kind`: one of KINDS. "values" takes any runs and keeps the rows of others: rows are replaced
     by key (labelling, method, seed and the study's columns), so tables grow with a sweep. The
     other kinds take runs by the name to find them under, e.g. "calibrated one", and replace
-    the file: "images" has one row a test image, "history" one row an epoch, "exhibits" the
+    the file: "images" has one row a test image, "history" one row per epoch, "exhibits" the
     arrays of the first four test images. Returns the path.
     """
     if kind != "values":

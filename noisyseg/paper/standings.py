@@ -49,7 +49,7 @@ def ranks(sources: Mapping[str, pd.DataFrame], metric: str = "dice") -> pd.DataF
     """Every trained method on every table: mean over seeds, rank (1 is best), and the worst rank.
 
     `sources`: exported tables by the name they get here; a table of several data sets is split by
-    its column `dataset`. One row a method, sorted by its worst rank; what sees the truth and what
+    its column `dataset`. One row per method, sorted by its worst rank; what sees the truth and what
     fuses test labels has a mean and no rank. Columns are (name, labelling, "mean" | "rank"), then
     the worst and the mean rank, the largest distance from the best ranked method (ranks alone make
     much of hundredths), and in how many columns the method has a rank: one that was trained on few
@@ -117,7 +117,7 @@ def ahead(
 
 
 def of_class(data: pd.DataFrame) -> pd.DataFrame:
-    """Dice over all test images and over those that hold the class of the paper: a row a run.
+    """Dice over all test images and over those that hold the class of the paper: one row per run.
 
     Columns: labelling, method, seed, dice, dice_present, left_empty, source. `data` is the
     exported table of one data set. Its older rows have no `dice_present`: those come, whole, from

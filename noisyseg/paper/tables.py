@@ -35,7 +35,7 @@ def summarise(data: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str) -> pd.DataFrame:
-    """A table of the paper beside ours: a row a method, Dice in %, CM error as RMSE.
+    """A table of the paper beside ours: one row per method, Dice in %, CM error as RMSE.
 
     Ours as mean ± sd over seeds. The paper leaves open whether its STAPLE rows are fusion
     or networks (paper section 4), so its number stands beside both kinds.

@@ -116,7 +116,7 @@ def disentangled(
 def comparison(
     exhibits: Mapping[str, Mapping[str, ndarray]], indices: Sequence[int], first: int = 2
 ) -> Figure:
-    """Predictions of several methods side by side: a row an image, a column a method."""
+    """Predictions of several methods side by side: one row per image, one column per method."""
     names = list(exhibits)
     base = exhibits[names[0]]
     figure, axes = plt.subplots(
@@ -224,7 +224,7 @@ def class_maps(
 def compare_maps(
     exhibits: Mapping[str, Mapping[str, ndarray]], indices: Sequence[int], channel: int = 0
 ) -> Figure:
-    """Several methods' class maps side by side: a row an image, a column a method."""
+    """Several methods' class maps side by side: one row per image, one column per method."""
     names = method_order(exhibits)
     base = exhibits[names[0]]
     figure, axes = plt.subplots(
@@ -268,7 +268,7 @@ def contours(
     annotators: Sequence[str],
     agreements: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """The paper's LIDC figure: a row an image with two classes.
+    """The paper's LIDC figure: one row per image with two classes.
 
     Columns: the reference, our segmentation, the annotators' outlines, the outlines the model
     expects of them; under the last two the agreement (intersection over union).

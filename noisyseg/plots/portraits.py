@@ -22,7 +22,7 @@ COLUMNS = {"sensitivity": "sensitivity, %", "dice": "Dice with the estimate, %"}
 
 
 def skill_chart(skills: pd.DataFrame) -> Figure:
-    """Sensitivity and Dice with 95 % intervals: a row an annotator, a colour a class.
+    """Sensitivity and Dice with 95 % intervals: one row per annotator, one colour per class.
 
     `skills`: as in `report.skills.annotator_report`; the background is left out.
     """
@@ -74,7 +74,7 @@ def offset_profiles(found: Calibration, annotators: Sequence[str], klass: int = 
 def relative_widths(
     values: Float[ndarray, "3 annotator class"], annotators: Sequence[str], classes: Sequence[str]
 ) -> Figure:
-    """Who draws wider than the others: a row an annotator, a colour a foreground class.
+    """Who draws wider than the others: one row per annotator, a colour a foreground class.
 
     `values`: value, low and high as `report.skills.intervals` gives them; where they are NaN the
     row says that there is no offset. `classes` names the background first.
@@ -107,7 +107,7 @@ def calibration_steps(
 ) -> Figure:
     """One image's outlines as they were written (above) and as they were moved (below).
 
-    A column an annotator; the last shows all of them together.
+    One column per annotator; the last shows all of them together.
     """
     columns = len(annotators) + 1
     figure = Figure(figsize=(1.3 * columns, 2.9), layout="constrained")

@@ -23,7 +23,7 @@ def scores(
     by: str = "labelling",
     panels: Mapping[str, str] = LABELLINGS,
 ) -> Figure:
-    """A dot a seed for each method, a bar at the mean, and the paper's printed value beside it.
+    """One dot per seed for each method, a bar at the mean, and the paper's printed value beside it.
 
     `data` in the exported columns, of which `klass` is shown; `panels` names the values of the
     column `by` that get one each, and their titles; `printed` as in figures/printed.csv.
@@ -65,7 +65,7 @@ def _strip(axis: Any, rows: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
-    """Training histories: a panel for each column (name -> axis label), a line a method."""
+    """Training histories: a panel for each column (name -> axis label), one line per method."""
     figure, axes = plt.subplots(
         1, len(columns), figsize=(3.2 * len(columns) + 2.0, 2.7), squeeze=False, layout="tight"
     )
@@ -86,7 +86,7 @@ GROUPS = {"low": (0.30, 0.65), "middle": (0.65, 0.75), "high": (0.75, 0.90)}
 
 
 def agreement_scatter(images: pd.DataFrame) -> Figure:
-    """Predicted against written agreement, a dot an image, with the line fitted through 0."""
+    """Predicted against written agreement, one dot per image, with the line fitted through 0."""
     kept = images[["predicted_agreement", "agreement"]].dropna()
     x, y = kept.predicted_agreement, kept.agreement
     slope = (x * y).sum() / max((x * x).sum(), 1e-9)

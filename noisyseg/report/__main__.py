@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "python -m noisyseg.report", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--data", required=True, help="folder: prepared, or images/ and one folder an annotator")
+    add("--data", required=True, help="folder: prepared, or images/ and one folder per annotator")
     add("--out", required=True, type=Path, help="folder for the page, tables and predictions")
     add("--method", default="calibrated", help="a method that trains (default: calibrated)")
     add("--anchor", choices=("annotators", "image"), default="annotators", help=ANCHOR)

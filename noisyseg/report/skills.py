@@ -337,7 +337,7 @@ def _below_usual(
 def agreement(data: SegmentationDataset) -> pd.DataFrame:
     """From the labels alone: which share of them would be right if a mask were the truth.
 
-    One row an annotator, the majority and the swap of the vote; a column "labels right, %".
+    One row per annotator, the majority and the swap of the vote; a column "labels right, %".
     From at most 200 images, evenly spread. ValueError for data without labels.
     """
     rows = np.linspace(0, len(data) - 1, min(ASSESSED, len(data))).astype(int)

@@ -80,7 +80,7 @@ def landscape(setting: Setting) -> Float[ndarray, "belief trace"]:
 
 
 def descend(setting: Setting, steps: int = STEPS) -> Path:
-    """Adam on the logits of p and of one matrix an annotator, by `disentangling_loss`."""
+    """Adam on the logits of p and of one matrix per annotator, by `disentangling_loss`."""
     wrote = (torch.arange(setting.annotators) < setting.ones).long().view(1, -1, 1, 1)
     start = torch.logit(torch.tensor([1 - setting.belief, setting.belief]))
     p = (start / 2).view(1, 2, 1, 1).clone().requires_grad_()
