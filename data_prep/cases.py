@@ -135,9 +135,23 @@ def prepare_cases(
     """
     out = Path(out).expanduser().resolve()
     with locked(out):
-        if out.exists() and not force:
-            raise FileExistsError(f"{out} exists; --force makes it again")
+        refuse_existing(out, force)
         return _prepare(out, cases, read, settings, strict, force, split, meta)
+
+
+def refuse_existing(out: Path, force: bool) -> None:
+    """FileExistsError where `out` is there and not to be made again; called under its lock.
+
+    Slices kept by a process that was killed when `out` was complete are removed.
+    """
+    if out.exists() and not force:
+        shutil.rmtree(_cache(out), ignore_errors=True)
+        raise FileExistsError(f"{out} exists; --force makes it again")
+
+
+def _cache(out: Path) -> Path:
+    """Where slices are kept until `out` is complete."""
+    return out.with_name(f".{out.name}.cases")
 
 
 def _prepare(
@@ -151,7 +165,7 @@ def _prepare(
     meta: dict[str, Any],
 ) -> Report:
     _refuse_repeats(cases)
-    cache = out.with_name(f".{out.name}.cases")
+    cache = _cache(out)
     cache.mkdir(parents=True, exist_ok=True)
     for stray in [*cache.glob("raw-*"), *cache.glob("*.part")]:  # of a process that was killed
         shutil.rmtree(stray) if stray.is_dir() else stray.unlink()

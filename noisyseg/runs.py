@@ -8,6 +8,7 @@ Knows paths, tables and arrays; knows no model, loss or data set.
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import pandas as pd
 from noisyseg.config import ExperimentConfig
 from noisyseg.storage import (
     check_npz,
+    lock_file,
     locked,
     replacing,
     runs_root,
@@ -268,8 +270,11 @@ def finish(
 
 
 def tidy(folder: Path) -> None:
-    """Remove the checkpoint of a complete run: a process killed just before could not."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    """Remove what a process killed after DONE could not: the checkpoint, and the lock's file."""
+    left = (folder / CHECKPOINT).exists() or lock_file(folder).exists()
+    if left and os.access(folder, os.W_OK):
+        with locked(folder):
+            (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, cfg: ExperimentConfig) -> None:

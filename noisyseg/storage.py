@@ -73,7 +73,7 @@ def locked(path: Path) -> Iterator[None]:
     Another process waits and says for whom; a killed one lets go by itself. The thread that holds
     the lock may take it again. The lock is a hidden file beside `path`, gone when it is free.
     """
-    file = _lock_file(path)
+    file = lock_file(path)
     held: set[tuple[int, Path]] = _held.__dict__.setdefault("files", set())
     mine = (os.getpid(), file)  # a forked child holds nothing
     if mine in held:
@@ -90,7 +90,8 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _lock_file(path: Path) -> Path:
+def lock_file(path: Path) -> Path:
+    """The file that is locked for `path`; a process that was killed leaves it behind."""
     path = Path(os.path.abspath(path))
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

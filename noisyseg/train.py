@@ -56,16 +56,17 @@ def run(cfg: ExperimentConfig, on_epoch: OnEpoch | None = None, fresh: bool = Fa
     """
     dataset = load_dataset(cfg.dataset)
     folder, digest = runs.run_folder(cfg, dataset.fingerprint), cfg.digest(dataset.fingerprint)
-    if not _serves(folder, digest, fresh):
-        with runs.claimed(folder):
-            if not _serves(folder, digest, fresh):
-                _make_way(folder, digest)
-                row = None if fresh else published.find(cfg, dataset)
-                if row is None:
-                    _make(cfg, dataset, folder, on_epoch)
-                else:
-                    published.unpack(row, cfg, dataset, folder)
-    runs.tidy(folder)
+    if _serves(folder, digest, fresh):
+        runs.tidy(folder)
+        return runs.Run(cfg, folder, build.build_model)
+    with runs.claimed(folder):
+        if not _serves(folder, digest, fresh):
+            _make_way(folder, digest)
+            row = None if fresh else published.find(cfg, dataset)
+            if row is None:
+                _make(cfg, dataset, folder, on_epoch)
+            else:
+                published.unpack(row, cfg, dataset, folder)
     return runs.Run(cfg, folder, build.build_model)
 
 

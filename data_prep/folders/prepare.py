@@ -13,6 +13,7 @@ from data_prep.cases import (
     Slices,
     Unusable,
     prepare_cases,
+    refuse_existing,
     sources,
 )
 from data_prep.folders.manifest import Manifest, read_manifest, write_manifest
@@ -66,8 +67,7 @@ def prepare(
     """
     out = Path(out).expanduser().resolve()
     with locked(out):
-        if out.exists() and not force:
-            raise FileExistsError(f"{out} exists; --force makes it again")
+        refuse_existing(out, force)
         remarks: list[str] = []
         if isinstance(matched, Plan):
             file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
