@@ -29,6 +29,8 @@ from filelock import FileLock, Timeout
 if TYPE_CHECKING:
     import pandas as pd  # slow to import, and paths are needed by quick commands
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is computed, not shown
+
 
 def project_root() -> Path:
     """The checkout this package is imported from, else the current directory."""
@@ -315,3 +317,13 @@ def check_npz(file: Path, limit_gb: float | None = None) -> None:
             f"{file}: announces {asked / 1e9:.3g} GB of arrays, and the limit is {limit:g} GB; if "
             f"that is right, set NOISYSEG_MAX_GB={asked * 1.01 / 1e9:.3g}"
         )
+
+
+def no_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
+    """`table` with an apostrophe before texts that a spreadsheet would take for formulas."""
+
+    def safe(value: Any) -> Any:
+        starts = isinstance(value, str) and value.startswith(FORMULAS)
+        return f"'{value}" if starts else value
+
+    return table.map(safe)

@@ -31,7 +31,7 @@ from noisyseg.data.dataset import load_dataset
 from noisyseg.data.views import unpadded
 from noisyseg.predict import VolumePrediction, predict_image
 from noisyseg.runs import Run
-from noisyseg.storage import replacing
+from noisyseg.storage import no_formulas, replacing
 
 LAYOUT = (
     "expected images/ (or images_t1/, images_t2/ for channels) and beside it one folder of masks "
@@ -142,7 +142,7 @@ def _name_files(names: Sequence[str], out: Path) -> None:
         return
     table = pd.DataFrame({"annotator": names, "file": [f"annotator_{name}" for name in files]})
     with replacing(out / NAMES) as part:
-        table.to_csv(part, index=False)
+        no_formulas(table).to_csv(part, index=False)
 
 
 def predict_prepared(run: Run, out: Path, colours: Sequence[str] = ()) -> int:

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib import rc_context
 
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import load_dataset
@@ -28,10 +26,9 @@ from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.report import chapters, page
 from noisyseg.report.skills import estimate, report_of_estimate
 from noisyseg.runs import Run
-from noisyseg.storage import locked, replacing, write_json
+from noisyseg.storage import locked, no_formulas, replacing, write_json
 from noisyseg.train import OnEpoch, run
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is computed, not shown
 STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
 
 
@@ -290,11 +287,7 @@ def own_config(
 
 def report_page(done: Run, out: str | Path, resamples: int = 1000) -> Path:
     """Write `out`/report.html and its tables (CSV) from a finished run; returns the page."""
-    with rc_context({"text.parse_math": False}):  # a $ in a name is no formula
-        return _report_page(done, Path(out), resamples)
-
-
-def _report_page(done: Run, out: Path, resamples: int) -> Path:
+    out = Path(out)
     found = estimate(done)
     report = report_of_estimate(found, resamples)
     for name, values in report._asdict().items():
@@ -318,13 +311,3 @@ def _report_page(done: Run, out: Path, resamples: int) -> Path:
     with replacing(file) as part:
         part.write_text(page.document(f"Annotators of {found.data.name}", sections), "utf-8")
     return file
-
-
-def no_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with an apostrophe before texts that a spreadsheet would take for formulas."""
-
-    def safe(value: Any) -> Any:
-        starts = isinstance(value, str) and value.startswith(FORMULAS)
-        return f"'{value}" if starts else value
-
-    return table.map(safe)
