@@ -139,7 +139,7 @@ def contrast_sums(
     their values over the channels. A pair counts at all levels between its two distances; a
     difference array adds it to all of them at once.
     """
-    largest = float(np.abs(image).max(initial=0))
+    largest = float(np.abs(image).max(initial=0))  # in double: 1e100 is no float32
     if not largest < MOST_PIXEL:  # NaN is not
         raise ValueError(
             f"images reach {largest:g}: values must be finite and below {MOST_PIXEL:g}, or the "

@@ -92,24 +92,27 @@ def _numbered(name: str) -> str:
 @cache
 def _has_font(text: str) -> bool:
     """Whether each letter can be drawn, with further fonts of this computer where they help."""
-    families = [*matplotlib.rcParams["font.family"]]
-    missing = {c for c in text if c.isprintable()} - _letters(tuple(families))
-    for family in sorted({f.name for f in font_manager.fontManager.ttflist} if missing else ()):
-        if found := missing & _letters((family,)):
-            missing -= found
-            families.append(family)
+    families = list(matplotlib.rcParams["font.family"])
+    known = [font_manager.findfont(font_manager.FontProperties(family=[f])) for f in families]
+    missing = {letter for letter in text if letter.isprintable()}.difference(*map(_letters, known))
+    for font in font_manager.fontManager.ttflist:
         if not missing:
-            matplotlib.rcParams["font.family"] = families
-            return True
+            break
+        found = missing & _letters(font.fname)
+        if found:
+            missing -= found
+            families.append(font.name)
+    if not missing:
+        matplotlib.rcParams["font.family"] = families
     return not missing
 
 
 @cache
-def _letters(families: tuple[str, ...]) -> frozenset[str]:
-    """Every letter that fonts of these families have."""
-    named = [font_manager.FontProperties(family=[family]) for family in families]
-    files = [font_manager.findfont(one) for one in named]
-    return frozenset(chr(c) for f in files for c in font_manager.get_font(f).get_charmap())
+def _letters(file: str) -> frozenset[str]:
+    """Every letter that a font has; none of one that cannot be read."""
+    with suppress(OSError, RuntimeError):
+        return frozenset(map(chr, font_manager.get_font(file).get_charmap()))
+    return frozenset()
 
 
 def method_order(methods: Iterable[str]) -> list[str]:

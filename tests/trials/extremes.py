@@ -290,6 +290,8 @@ def image_tries(rng) -> Iterator[Try]:
                 image = rng.normal(size=(2, 1, *space)) * (level if np.isfinite(level) else 1)
                 if not np.isfinite(level):
                     image.flat[0] = level
+                if kind == "drawn" and not 1e38 < level < np.inf:
+                    image = image.astype(np.float32)
                 labels = labels_of(kind, 3, space, 2, rng).numpy().repeat(2, 0)
 
                 def call(image=image, labels=labels):
