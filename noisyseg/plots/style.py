@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
