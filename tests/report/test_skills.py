@@ -312,7 +312,7 @@ def test_a_run_is_read_without_its_truth(tiny_folder, monkeypatch):
     out = report_of_estimate(found, resamples=50)
     assert set(out.skills.annotator) == {"exact", "wide", "narrow"}
     for beside in ("the others", "the estimate"):
-        rows = out.biases.query("kind in ('over', 'under') and beside == @beside")
+        rows = out.biases[out.biases.kind.isin(["over", "under"]) & (out.biases.beside == beside)]
         sizes = rows.set_index("annotator").amount
         assert sizes["wide"] > sizes["exact"] > sizes["narrow"]
     width = out.offsets.set_index("annotator").offset
