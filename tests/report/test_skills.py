@@ -311,8 +311,10 @@ def test_a_run_is_read_without_its_truth(tiny_folder, monkeypatch):
     assert found.truth.shape == (20, 24, 24) and found.surprise.shape == (20, 3)
     out = report_of_estimate(found, resamples=50)
     assert set(out.skills.annotator) == {"exact", "wide", "narrow"}
-    sizes = out.biases[out.biases.kind.isin(["over", "under"])].set_index("annotator").amount
-    assert sizes["wide"] > sizes["exact"] > sizes["narrow"]
+    for beside in ("the others", "the estimate"):
+        rows = out.biases[out.biases.kind.isin(["over", "under"]) & (out.biases.beside == beside)]
+        sizes = rows.set_index("annotator").amount
+        assert sizes["wide"] > sizes["exact"] > sizes["narrow"]
     width = out.offsets.set_index("annotator").offset
     assert width["wide"] > width["exact"] > width["narrow"]
 
