@@ -62,8 +62,8 @@ sbom: env  ## what is installed, with checksums and licences: build/sbom.cdx.jso
 
 audit: env  ## known vulnerabilities of the pinned packages (pip-audit; asks pypi.org)
 	@mkdir -p build && $(PY) .ci/pins.py all > build/pins.txt
-	@$(PY) -m pip_audit --disable-pip --require-hashes -r build/pins.txt || { \
-		echo 'make audit: a package is vulnerable, or pypi.org cannot be reached: see above' >&2; exit 1; }
+	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r build/pins.txt || { \
+		echo 'make audit: a package is vulnerable, or pypi.org could not be asked: see above' >&2; exit 1; }
 
 hashes: env  ## after a change of constraints.txt: .ci/hashes.txt anew (asks the package index)
 	@$(PY) .ci/pins.py hash

@@ -291,7 +291,8 @@ def image_tries(rng) -> Iterator[Try]:
                 if not np.isfinite(level):
                     image.flat[0] = level
                 if kind == "drawn" and not 1e38 < level < np.inf:
-                    image = image.astype(np.float32)
+                    with np.errstate(over="ignore"):  # to infinity, which must be refused
+                        image = image.astype(np.float32)
                 labels = labels_of(kind, 3, space, 2, rng).numpy().repeat(2, 0)
 
                 def call(image=image, labels=labels):
