@@ -60,10 +60,10 @@ strip: env  ## remove timing noise and live widgets from the notebooks, keep out
 sbom: env  ## what is installed, with checksums and licences: build/sbom.cdx.json (CycloneDX)
 	@mkdir -p build && $(PY) .ci/pins.py sbom > build/sbom.cdx.json && echo build/sbom.cdx.json
 
-audit: env  ## known vulnerabilities of the pinned packages (pip-audit; asks pypi.org)
+audit: env  ## known vulnerabilities of the pinned packages (pip-audit; needs the network)
 	@mkdir -p build && $(PY) .ci/pins.py all > build/pins.txt
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r build/pins.txt || { \
-		echo 'make audit: a package is vulnerable, or pypi.org could not be asked: see above' >&2; exit 1; }
+		echo 'make audit: a package is vulnerable, or nobody could be asked: see above' >&2; exit 1; }
 
 hashes: env  ## after a change of constraints.txt: .ci/hashes.txt anew (asks the package index)
 	@$(PY) .ci/pins.py hash
