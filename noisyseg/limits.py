@@ -49,7 +49,10 @@ def check_range(labels: Tensor, n_classes: int) -> None:
     if n_classes < 2:
         raise ValueError(f"n_classes is {n_classes}: give a background and at least one class")
     if not labels.numel():
-        raise ValueError(f"labels of shape {tuple(labels.shape)} are empty; give at least one")
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} are empty; "
+            "give at least one annotator and one pixel"
+        )
     low, high = (int(v) for v in torch.aminmax(labels))
     if low < -1 or high >= n_classes:
         raise ValueError(

@@ -14,7 +14,7 @@ def commands():
     """Modules and scripts that run as a program."""
     for folder in ("noisyseg", "data_prep", "notebooks", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if "__main__" in path.name or '__name__ == "__main__"' in path.read_text("utf-8"):
+            if "__main__" in path.name or '\nif __name__ == "__main__":' in path.read_text("utf-8"):
                 yield path
 
 

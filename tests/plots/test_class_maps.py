@@ -55,7 +55,7 @@ def test_class_maps_show_labels_truth_and_predictions():
 
 def test_methods_side_by_side_in_the_order_of_the_tables():
     figure = maps.compare_maps({"calibrated": exhibit(), "clean": exhibit()}, [0, 1])
-    assert [a.get_title() for a in figure.axes[:4]][2:] == [
+    assert [a.get_title().replace("\n", " ") for a in figure.axes[:4]][2:] == [
         "network on the truth",
         "calibrated (ours)",
     ]

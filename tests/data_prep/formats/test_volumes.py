@@ -195,7 +195,7 @@ def test_written_twice_is_the_same_bytes_and_never_half(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(nib, "save", fail)
+    monkeypatch.setattr("noisyseg.storage.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         volumes.write_nifti(tmp_path / "a" / "x.nii.gz", array, np.eye(4))
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["x.nii.gz"]
