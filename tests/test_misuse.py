@@ -155,7 +155,7 @@ def prepared(path, **more):
 
 
 def test_there_is_no_report_on_people_who_do_not_exist(tmp_path):
-    with pytest.raises(SystemExit, match="no annotator to report on"):
+    with pytest.raises(SystemExit, match="nobody to report on"):
         report(["--data", str(prepared(tmp_path / "p")), "--out", str(tmp_path / "r")])
     assert not (tmp_path / "r" / "report.html").exists()
 
