@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from noisyseg.config import ExperimentConfig as ExperimentConfig
     from noisyseg.data.dataset import load_dataset as load_dataset
     from noisyseg.data.folder import write_prepared as write_prepared
+    from noisyseg.experiment import run as run
     from noisyseg.losses import disentangling_loss as disentangling_loss
     from noisyseg.methods import METHODS as METHODS
     from noisyseg.paper.plan import table_configs as table_configs
     from noisyseg.predict import predict_volume as predict_volume
     from noisyseg.sweeps import sweep as sweep
-    from noisyseg.train import run as run
 
 # Loaded on first use, so that a figure notebook which needs only tables imports no torch.
 _HOMES = {
@@ -36,7 +36,7 @@ _HOMES = {
     "write_prepared": "data.folder",
     "disentangling_loss": "losses",
     "predict_volume": "predict",
-    "run": "train",
+    "run": "experiment",
     "sweep": "sweeps",
     "table_configs": "paper.plan",
 }

@@ -15,8 +15,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from noisyseg.config import ExperimentConfig
+from noisyseg.experiment import run
 from noisyseg.runs import Run
-from noisyseg.train import run
 
 # Dask tells malloc to return memory at once, but training asks for the same memory again at
 # every step: page faults then cost twice the arithmetic (131 against 44 ms a step).

@@ -31,6 +31,7 @@ ORDER = [
     "evaluate",
     "published",
     "train",
+    "experiment",
     "sweeps",
     "plots",
     "paper report",

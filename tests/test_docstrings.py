@@ -29,9 +29,9 @@ def test_what_is_exported_has_an_example(name):
         assert "Examples:" in text and ">>>" in text
 
 
-def test_the_method_is_read_in_some_1800_lines(root):
+def test_the_method_is_read_in_less_than_1800_lines(root):
     order = re.search(r"in this order: (.*?) The rest", noisyseg.__doc__, re.DOTALL)[1]
     names = re.findall(r"`(\w+)`", order)
     assert {"models", "confusion", "losses", "calibrated", "simulate", "fusion"} <= set(names)
     lines = {n: len((root / "noisyseg" / f"{n}.py").read_text().splitlines()) for n in names}
-    assert sum(lines.values()) <= 1850, lines
+    assert sum(lines.values()) <= 1800, lines

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import noisyseg as ns
-from noisyseg import published, train
+from noisyseg import experiment, published
 
 pytestmark = pytest.mark.filterwarnings("ignore::noisyseg.train.SwapWarning")
 
@@ -36,7 +36,7 @@ def theirs(place, monkeypatch):
     def fail(*_):
         raise AssertionError("this trains")
 
-    monkeypatch.setattr(train, "_make", fail)
+    monkeypatch.setattr(experiment, "_make", fail)
     return run
 
 

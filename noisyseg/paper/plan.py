@@ -8,12 +8,12 @@ from typing import Any
 from noisyseg import published
 from noisyseg.config import SEEDS, ExperimentConfig
 from noisyseg.data.dataset import load_dataset
+from noisyseg.experiment import run
 from noisyseg.methods import METHODS
 from noisyseg.paper import source_data
 from noisyseg.paper.ablations import STUDIES
 from noisyseg.runs import Run
 from noisyseg.sweeps import sweep
-from noisyseg.train import run
 
 LABELLINGS = ("dense", "one")
 # The image as the anchor is an option for those who know their images (ablation_trace); in the main

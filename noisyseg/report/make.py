@@ -21,13 +21,14 @@ import numpy as np
 
 from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import load_dataset
+from noisyseg.experiment import run
 from noisyseg.methods import METHODS
 from noisyseg.plots.style import CLASS_COLOURS
 from noisyseg.report import chapters, page
 from noisyseg.report.skills import estimate, report_of_estimate
 from noisyseg.runs import Run
 from noisyseg.storage import locked, no_formulas, replacing, write_json
-from noisyseg.train import OnEpoch, run
+from noisyseg.train import OnEpoch
 
 STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
 

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 
 from noisyseg import diagnostics
 from noisyseg.config import ExperimentConfig
+from noisyseg.experiment import run
 from noisyseg.methods import METHODS
 from noisyseg.paper.ablations import ANNOTATOR_SETS
 from noisyseg.plots import style
 from noisyseg.runs import Run
-from noisyseg.train import SwapWarning, TrainingStopped, run
+from noisyseg.train import SwapWarning, TrainingStopped
 from noisyseg.widgets.parts import Explorer, Picture, drawing, drawn, dropdown, row, slider
 
 CHOICES = (

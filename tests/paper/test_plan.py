@@ -3,6 +3,7 @@
 import pytest
 
 import noisyseg as ns
+from noisyseg import experiment
 from noisyseg.paper import plan, source_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::noisyseg.train.SwapWarning")
@@ -14,9 +15,9 @@ def trained(tiny_folder, tmp_path, monkeypatch):
     """Configs of a tiny table, and a list that grows by the methods that are trained for it."""
     monkeypatch.setenv("NOISYSEG_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("NOISYSEG_RUNS", str(tmp_path / "runs"))
-    trained, make = [], ns.train._make
+    trained, make = [], experiment._make
     monkeypatch.setattr(
-        ns.train, "_make", lambda cfg, *rest: (trained.append(cfg.method), make(cfg, *rest))
+        experiment, "_make", lambda cfg, *rest: (trained.append(cfg.method), make(cfg, *rest))
     )
     small = dict(width=4, depth=2, epochs=1, n_train=8, n_val=4, n_test=4, batch_size=4)
     small |= dict(dataset=str(tiny_folder), seeds=[0], methods=FEW, labellings=("dense",))
