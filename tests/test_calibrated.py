@@ -9,7 +9,7 @@ import torch
 from skimage import morphology
 
 from noisyseg import calibrated, fusion
-from noisyseg.report import skills
+from noisyseg.report import widths
 from noisyseg.simulate import simulate_labels
 
 RNG = np.random.default_rng(0)
@@ -222,7 +222,7 @@ def test_calibrated_labels_agree_where_raw_ones_do_not():
 def test_the_interval_holds_the_value_and_is_absent_without_an_offset():
     images, truth = blobs(n=30)
     labels = drawn(truth, "good", "over@1", "good#2", "blank")
-    value, low, high = skills.intervals(
+    value, low, high = widths.intervals(
         images, labels, 2, [str(k // 2) for k in range(30)], resamples=100
     )
     assert low[1, 1] <= value[1, 1] <= high[1, 1] and 0.5 < low[1, 1]

@@ -2,15 +2,13 @@
 
 The contract of `data/<name>/` (images, labels, truth, index, meta). A check yields problems
 instead of raising, so that `open_folder` can name all of them at once; each problem names
-file, value and remedy. Knows files and arrays; knows no training and no annotator model.
+file, value and remedy. How its files are read and sealed stands in `files`. Knows no training
+and no annotator model.
 """
 
-import csv
-import hashlib
 import json
 import os
 import reprlib
-import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -20,14 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from noisyseg.storage import sha256
+from noisyseg.data.files import (
+    COLUMNS,
+    DTYPES,
+    FILES,
+    check_seal,
+    load_array,
+    load_csv,
+    load_json,
+    read,
+    signature,
+)
 
 SPLITS = ("train", "val", "test")
 ORIGINS = ("real", "stand-in", "simulated")
-COLUMNS = ("image_id", "case_id", "split")
-LABEL_DTYPES = ("int8", "int16")
-DTYPES = {"images": ("float32", "float16"), "labels": LABEL_DTYPES, "truth": LABEL_DTYPES}
-FILES = (*(f"{name}.npy" for name in DTYPES), "index.csv", "meta.json")
 _CHUNK_BYTES = 1 << 24  # read at a time, so that memory stays flat however large the folder
 _LONGEST = 10_000  # characters of a name
 _FINEST_MM = 1e-9  # of a pixel: far below any microscope
@@ -55,12 +59,6 @@ def open_folder(path: Path) -> Folder:
     return folder._replace(meta=json.loads(json.dumps(folder.meta)), index=folder.index.copy())
 
 
-def signature(path: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Name, size, time and inode of each file present: changes whenever the folder does."""
-    stats = [(name, (path / name).stat()) for name in FILES if (path / name).exists()]
-    return tuple((name, s.st_size, s.st_mtime_ns, s.st_ino) for name, s in stats)
-
-
 def raise_all(problems: Iterable[str], title: str) -> None:
     """ValueError with one line a problem, if there is any."""
     if found := list(problems):
@@ -72,11 +70,11 @@ def raise_all(problems: Iterable[str], title: str) -> None:
 @lru_cache(maxsize=4)
 def _checked(path: Path, _signature: tuple[Any, ...]) -> Folder:
     problems: list[str] = []
-    meta = _read(path / "meta.json", load_json, problems)
-    index = _read(path / "index.csv", _load_csv, problems)
+    meta = read(path / "meta.json", load_json, problems)
+    index = read(path / "index.csv", load_csv, problems)
     absent = {n for n in ("labels", "truth") if not os.path.lexists(path / f"{n}.npy")}
     arrays = {
-        name: None if name in absent else _read(path / f"{name}.npy", _load_array, problems)
+        name: None if name in absent else read(path / f"{name}.npy", load_array, problems)
         for name in DTYPES
     }
     # What cannot be read is left out here, and the search for more goes on.
@@ -93,104 +91,6 @@ def _checked(path: Path, _signature: tuple[Any, ...]) -> Folder:
     assert images is not None  # or it would be a problem
     has_label = None if labels is None else labelled(labels)
     return Folder(meta, index, images, labels, truth, has_label)
-
-
-def _read(path: Path, load: Callable[[Path], Any], problems: list[str]) -> Any:
-    try:
-        # Before it is opened: a pipe would wait for ever for somebody to write to it.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is no file but a folder, a pipe or a device")
-        return load(path)
-    except FileNotFoundError:
-        problems.append(f"{path.name}: missing; write the folder with noisyseg.write_prepared")
-    except Exception as error:  # parsers raise whatever they meet in a damaged file
-        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        problems.append(f"{path.name}: not usable ({why[:500]}); prepare it again")
-    return None
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """The fields of meta.json; ValueError where one is there twice or is no JSON."""
-    meta = json.loads(
-        path.read_text(encoding="utf-8-sig"),
-        object_pairs_hook=_without_repeats,
-        parse_constant=_no_number,
-    )
-    if not isinstance(meta, dict):
-        raise ValueError(f"it holds a {type(meta).__name__}, not an object with named fields")
-    return meta
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"field {', '.join(map(repr, twice))} is there twice; keep one")
-    return fields
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON; give a finite one")
-
-
-def _load_csv(path: Path) -> pd.DataFrame:
-    # As text, because "007" is a name. Spreadsheets put a byte order mark in front.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
-    if not header:
-        raise ValueError(f"it is empty; its first line is {','.join(COLUMNS)}")
-    if len(set(header)) < len(header):
-        raise ValueError(f"two columns have one name: {', '.join(header)}; keep one")
-    if odd := [n for n, row in enumerate(rows) if len(row) != len(header)]:
-        raise ValueError(
-            f"row {odd[0]} has {len(rows[odd[0]])} values for {len(header)} columns; a value with "
-            "a comma needs quotes"
-        )
-    return pd.DataFrame(rows, columns=header, dtype=str)
-
-
-def _load_array(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        if file.read(6) != np.lib.format.MAGIC_PREFIX:
-            raise ValueError("it is no array of NumPy; save it with numpy.save")
-    with np.errstate(over="raise"):  # a shape with more pixels than can be counted
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.dtype not in [np.dtype(name) for name in DTYPES[path.stem]]:
-        raise ValueError(f"dtype is {array.dtype}; convert it to {' or '.join(DTYPES[path.stem])}")
-    if (more := path.stat().st_size - array.offset - array.nbytes) != 0:
-        raise ValueError(f"it has {more} bytes more than its header says")
-    return array
-
-
-def seal_of(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """What the field `seal` of meta.json holds: the checksum of each file of the folder `path`
-    but meta.json, and as `digest` that of all other fields of `meta`."""
-    files = {file[0]: checksum(path / file[0], file) for file in signature(path)}
-    files.pop("meta.json", None)
-    fields = json.dumps({k: v for k, v in meta.items() if k != "seal"}, sort_keys=True)
-    return {"digest": hashlib.sha256(fields.encode()).hexdigest(), "files": files}
-
-
-@lru_cache(maxsize=64)
-def checksum(path: Path, _signature: tuple[Any, ...]) -> str:
-    """sha256 (hex) of a file, which is read once as long as its line of `signature` stays."""
-    return sha256(path)
-
-
-def check_seal(path: Path, meta: dict[str, Any] | None) -> Problems:
-    """Files that are not those that were sealed. Folders older than seals have none."""
-    if meta is None or "seal" not in meta:
-        return
-    sealed, found = meta["seal"], seal_of(path, meta)
-    changed = [] if sealed["digest"] == found["digest"] else ["meta.json"]
-    names = sorted(sealed["files"].keys() | found["files"].keys())
-    changed += [n for n in names if sealed["files"].get(n) != found["files"].get(n)]
-    if changed:
-        yield (
-            f"{', '.join(changed)}: not as written; prepare it again, or restore it; if you "
-            f"changed it yourself, say so with `python -m noisyseg.data {path}`"
-        )
 
 
 def _few(texts: Iterable[str]) -> Problems:

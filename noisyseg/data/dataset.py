@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from noisyseg.data import checks
+from noisyseg.data import checks, files
 from noisyseg.data.views import Array, Rows, TrainingView, parse_labelling, ranks, take
 from noisyseg.storage import data_root, recover
 
@@ -70,9 +70,9 @@ class SegmentationDataset:
         The same for every subset. Files that did not change are not read again.
         """
         total = hashlib.sha256(json.dumps(self.classes).encode())
-        for file in checks.signature(self.path):
+        for file in files.signature(self.path):
             if file[0] != "meta.json":
-                total.update(f"{file[0]}:{checks.checksum(self.path / file[0], file)}".encode())
+                total.update(f"{file[0]}:{files.checksum(self.path / file[0], file)}".encode())
         return total.hexdigest()
 
     def split(self, name: str, limit: int | None = None) -> "SegmentationDataset":
@@ -187,7 +187,7 @@ def load_dataset(name_or_path: str | Path) -> SegmentationDataset:
     path = _find(name_or_path)
     folder = checks.open_folder(path)
     meta, labels, spacing = folder.meta, folder.labels, folder.meta["spacing_mm"]
-    ids, cases, splits = (folder.index[c].to_numpy(dtype=str) for c in checks.COLUMNS)
+    ids, cases, splits = (folder.index[c].to_numpy(dtype=str) for c in files.COLUMNS)
     names = () if labels is None else checks.annotator_names(meta["annotators"], labels.shape[1])
     return SegmentationDataset(
         path,

@@ -3,13 +3,15 @@
 import glob
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
-from noisyseg.data import checks
+from noisyseg.data import checks, files
 from noisyseg.data.views import index_table
 from noisyseg.storage import check_room, explained, locked, move_into_place, recover, write_bytes
 
@@ -68,23 +70,29 @@ def write_prepared(
     needed = _bytes_of(arrays, len(meta["classes"]))
     with locked(path):
         recover(path)
-        for stray in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):  # of a killed process
-            shutil.rmtree(stray, ignore_errors=True)
         _refuse(path, overwrite)
-        part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-        part.mkdir(parents=True)
-        try:
-            with explained(path, needed):
-                check_room(path, needed)
-                for name, array in arrays.items():
-                    _write_array(part / f"{name}.npy", array, len(meta["classes"]))
-                index.to_csv(part / "index.csv", index=False)
-                _write_meta(part, meta)
-                _refuse(path, overwrite)  # what does not know the lock may have come since
-                move_into_place(part, path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with explained(path, needed), _beside(path) as part:
+            check_room(path, needed)
+            for name, array in arrays.items():
+                _write_array(part / f"{name}.npy", array, len(meta["classes"]))
+            index.to_csv(part / "index.csv", index=False)
+            _write_meta(part, meta)
+            _refuse(path, overwrite)  # what does not know the lock may have come since
+            move_into_place(part, path)
     return path
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` to write into; what of it is left at the end is removed."""
+    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):  # of a killed process
+        shutil.rmtree(stray, ignore_errors=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def seal(path: str | Path) -> Path:
@@ -94,7 +102,7 @@ def seal(path: str | Path) -> Path:
     """
     path = Path(path).expanduser().resolve()
     with locked(path):
-        meta = checks.load_json(path / "meta.json")
+        meta = files.load_json(path / "meta.json")
         meta.pop("seal", None)
         write_bytes(path / "meta.json", _text(meta))
         checks.open_folder(path)
@@ -103,7 +111,7 @@ def seal(path: str | Path) -> Path:
 
 
 def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    write_bytes(folder / "meta.json", _text(meta | {"seal": checks.seal_of(folder, meta)}))
+    write_bytes(folder / "meta.json", _text(meta | {"seal": files.seal_of(folder, meta)}))
 
 
 def _text(meta: dict[str, Any]) -> bytes:
@@ -144,18 +152,18 @@ def _refuse(path: Path, overwrite: bool) -> None:
         there = {file.name for file in path.iterdir()}
     if there and not overwrite:
         raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
-    strangers = sorted(there - set(checks.FILES))
+    strangers = sorted(there - set(files.FILES))
     if strangers:
         raise FileExistsError(f"{path}: overwriting would delete {strangers[:5]}; move them away")
 
 
 def _stored(name: str, dtype: np.dtype, n_classes: int) -> np.dtype:
     """The dtype that an array `name` of `dtype` has in the file."""
-    if dtype in [np.dtype(allowed) for allowed in checks.DTYPES[name]]:
+    if dtype in [np.dtype(allowed) for allowed in files.DTYPES[name]]:
         return dtype
     is_image = name == "images"
     if dtype.kind not in ("fiub" if is_image else "iub"):
-        raise ValueError(f"{name}: dtype {dtype} is not {checks.DTYPES[name]}")
+        raise ValueError(f"{name}: dtype {dtype} is not {files.DTYPES[name]}")
     return np.dtype("float32" if is_image else "int8" if n_classes <= 127 else "int16")
 
 

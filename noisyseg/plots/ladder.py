@@ -327,8 +327,8 @@ def plateau(points: pd.DataFrame) -> Figure:
 
 
 def _varies(points: pd.DataFrame, column: str) -> bool:
-    """Whether one panel has several values of `column`, so that a line can be drawn over it."""
-    return bool((points.groupby("panel")[column].nunique() > 1).any())
+    """Whether most panels have several values of `column`, so that lines can be drawn over it."""
+    return bool((points.groupby("panel")[column].nunique() > 1).mean() > 0.5)
 
 
 def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float]) -> None:

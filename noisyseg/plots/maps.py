@@ -113,19 +113,21 @@ def disentangled(
     return figure
 
 
+def _grid(rows: int, columns: int) -> tuple[Figure, Any]:
+    """Small square panels close to each other, with room for titles above."""
+    size = (1.05 * columns, 1.15 * rows + 0.6)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
+    return figure, axes
+
+
 def comparison(
     exhibits: Mapping[str, Mapping[str, ndarray]], indices: Sequence[int], first: int = 2
 ) -> Figure:
     """Predictions of several methods side by side: one row per image, one column per method."""
     names = list(exhibits)
     base = exhibits[names[0]]
-    figure, axes = plt.subplots(
-        len(indices),
-        first + len(names),
-        figsize=(1.05 * (first + len(names)), 1.15 * len(indices) + 0.5),
-        squeeze=False,
-    )
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
+    figure, axes = _grid(len(indices), first + len(names))
     for row, index in zip(axes, indices, strict=True):
         panel(row[0], grey(base["image"][index, 0].astype(float)))
         panel(row[1], base["truth"][index].astype(float))
@@ -227,13 +229,7 @@ def compare_maps(
     """Several methods' class maps side by side: one row per image, one column per method."""
     names = method_order(exhibits)
     base = exhibits[names[0]]
-    figure, axes = plt.subplots(
-        len(indices),
-        2 + len(names),
-        squeeze=False,
-        figsize=(1.05 * (2 + len(names)), 1.15 * len(indices) + 0.6),
-    )
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
+    figure, axes = _grid(len(indices), 2 + len(names))
     for row, index in zip(axes, indices, strict=True):
         panel(row[0], grey(np.asarray(base["image"][index, channel], float)), cmap="gray")
         panel(row[1], class_map(base["truth"][index].astype(int)))

@@ -76,7 +76,7 @@ def relative_widths(
 ) -> Figure:
     """Who draws wider than the others: one row per annotator, a colour a foreground class.
 
-    `values`: value, low and high as `report.skills.intervals` gives them; where they are NaN the
+    `values`: value, low and high as `report.widths.intervals` gives them; where they are NaN the
     row says that there is no offset. `classes` names the background first.
     """
     figure = Figure(figsize=(5.2, 0.9 + 0.32 * len(annotators)), layout="constrained")

@@ -42,10 +42,11 @@ def scores(
         _strip(axis, rows[rows[by] == shown], methods)
         hit = paper[paper.method.isin(methods) & (paper[by] == shown)]
         axis.plot(scale * hit.value, hit.method.map(methods.index), "x", color="#999999", ms=5)
-        axis.set(title=heading, xlabel=f"{title} (%)" if percent else title, ylabel="")
+        axis.set(title=heading, xlabel="", ylabel="")
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [title_of(method) for method in methods])
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    figure.supxlabel(f"{title} (%)" if percent else title, fontsize=10)
     if printed is not None:
         axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))

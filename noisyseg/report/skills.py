@@ -1,8 +1,8 @@
-"""A report on annotators: how wide they draw, skill, systematic bias, labels to look at again.
+"""A report on annotators: skill, systematic bias, labels to look at again.
 
-How wide each annotator draws is measured against the others, by the edges of the images. The rest
-compares what each annotator wrote with an *estimate* of the truth (a model's, or a fusion's);
-where annotators err together the estimate errs with them. Numbers only; no truth is read.
+Compares what each annotator wrote with an *estimate* of the truth (a model's, or a fusion's);
+where annotators err together the estimate errs with them. How wide they draw stands in `widths`.
+Numbers only; no truth is read.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,19 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from noisyseg import build, calibrated, diagnostics, metrics
+from noisyseg import build, diagnostics, metrics
 from noisyseg.data.dataset import SegmentationDataset, load_dataset
 from noisyseg.data.views import unpadded
 from noisyseg.predict import predict_image
-from noisyseg.report import pairs
-from noisyseg.report.biases import OTHERS, batches, biases
-from noisyseg.report.bootstrap import LEAST_CASES, Sample, resample
+from noisyseg.report import pairs, widths
+from noisyseg.report.biases import batches, biases
+from noisyseg.report.bootstrap import Sample, resample
 from noisyseg.runs import Run
 
 LISTED = 10
 ASSESSED = 200
-LEAST_OFFSET_PX = 0.5  # a smaller one is no difference in how wide somebody draws
-OFFSETS = ["annotator", "class", "offset", "low", "high", "offset_mm", "clear", "text"]
 
 
-AS_WIDE = "as wide as the others"
-SAME_EDGES = "differs from the others in the size{}, but not where the images change most"
 FAILED = 0.2  # an estimate that agrees so much less with everybody than they with each other
 RELABEL = ["image_id", "annotator", "agreement", "surprise", "dice", "text"]
 
@@ -98,130 +94,14 @@ def annotator_report(
     relabel = labels_to_see(dice, agreed, image_ids, annotators, failed.image_id, surprise)
     beside = pairs.table(joint, sample, classes, annotators)
     skills = _skills(counts, sample, classes, annotators)
-    width = pd.DataFrame(columns=OFFSETS)
+    width = pd.DataFrame(columns=widths.OFFSETS)
     if images is not None:
-        width = offsets(
+        width = widths.offsets(
             images, labels, cases, **names, spacing_mm=spacing_mm, resamples=resamples, seed=seed
         )
-    return AnnotatorReport(_beside_sizes(width, found), skills, found, relabel, beside, failed)
-
-
-def _beside_sizes(width: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Offsets in words that do not deny a size that clearly differs from that of the others."""
-    rows = found[(found.beside == OTHERS) & found.clear & found.kind.isin(("over", "under"))]
-    sizes = set(zip(rows.annotator, rows["class"], strict=True))
-    several = width["class"].nunique() > 1
-    said = [
-        SAME_EDGES.format(f" of {row[2]}" if several else "")
-        if (row.annotator, row[2]) in sizes and row.text.endswith(AS_WIDE)
-        else row.text
-        for row in width.itertuples()
-    ]
-    return width.assign(text=said)
-
-
-def offsets(
-    images: Float[ndarray, "image channel *space"],
-    labels: Int[ndarray, "image annotator *space"],
-    case_ids: Sequence[str] | ndarray,
-    *,
-    classes: Sequence[str],
-    annotators: Sequence[str],
-    spacing_mm: Sequence[float] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """How many pixels wider than the others each annotator draws each class, in words as well.
-
-    Columns: annotator, class, offset with low and high (95 %, bootstrap over cases; negative =
-    narrower), offset_mm (NaN unless the spacing is known and the same along all axes), clear, text.
-    The edges of the images tell the annotators' outlines apart (`calibrated.calibrate`); what all
-    annotators do alike cannot be seen. NaN for whoever follows no edge, or has nobody to be
-    compared with. Images are read one at a time, and their order plays no part.
-    """
-    found = intervals(images, labels, len(classes), case_ids, resamples, seed)
-    if len(set(case_ids)) < LEAST_CASES:
-        found[1:] = np.nan
-    follows = np.isfinite(found[0])
-    found[:, :, follows.sum(0) < 2] = np.nan
-    anywhere = (0, *range(2, labels.ndim))
-    labelled = np.asarray((labels >= 0).any(anywhere))
-    written = np.stack([(labels == c).any(anywhere) for c in range(len(classes))], 1)
-    square = spacing_mm is not None and np.allclose(spacing_mm, spacing_mm[0])
-    mm = float(spacing_mm[0]) if square and spacing_mm is not None else np.nan
-    rows = []
-    for r, name in enumerate(annotators):
-        for c, klass in enumerate(classes[1:], start=1):
-            if not labelled[r]:
-                continue
-            what = "" if len(classes) == 2 else klass
-            offset, low, high = (float(v) for v in found[:, r, c])
-            clear = abs(offset) >= LEAST_OFFSET_PX and (low > 0 or high < 0)
-            if not written[r, c]:
-                text = f"never writes {klass}"
-            elif np.isfinite(offset):
-                text = _width(offset, low, high, mm, what)
-            else:
-                text = _no_width(what, alone=bool(follows[r, c]))
-            rows.append((name, klass, offset, low, high, offset * mm, clear, text))
-    return pd.DataFrame(rows, columns=OFFSETS)
-
-
-def intervals(
-    images: Float[ndarray, "image channel *space"],
-    labels: Int[ndarray, "image annotator *space"],
-    n_classes: int,
-    case_ids: Sequence[str] | ndarray,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Float[ndarray, "3 annotator class"]:
-    """`calibrated.Calibration.relative` with its 95 % interval: value, low, high.
-
-    Percentile bootstrap over cases: images of one case stay together. NaN where the share of
-    resamples without a clear peak exceeds a half.
-    """
-    cases, of_image = np.unique(np.asarray(case_ids), return_inverse=True)
-    by_case = np.zeros((len(cases), 3, labels.shape[1], n_classes, len(calibrated.LEVELS) + 1))
-    for case, image, label in zip(of_image, images, labels, strict=True):
-        by_case[case] += calibrated.contrast_sums(image, label, n_classes)
-    draws = np.random.default_rng(seed).multinomial(
-        len(cases), np.full(len(cases), 1 / len(cases)), resamples
+    return AnnotatorReport(
+        widths.beside_sizes(width, found), skills, found, relabel, beside, failed
     )
-    flat = by_case.reshape(len(cases), -1)
-    drawn = [calibrated.from_sums((d @ flat).reshape(by_case.shape[1:])).relative() for d in draws]
-    spread = np.stack(drawn)
-    unclear = np.isnan(spread).mean(0) > 0.5
-    spread[:, unclear] = 0
-    low, high = np.nanquantile(spread, (0.025, 0.975), axis=0)
-    value = calibrated.from_sums(by_case.sum(0)).relative()
-    return np.where(unclear | np.isnan(value), np.nan, np.stack([value, low, high]))
-
-
-def _width(offset: float, low: float, high: float, mm: float, what: str) -> str:
-    """An offset from the others in words; `what` is the class, empty if there is only one."""
-    draws = f"draws {what}" if what else "draws"
-    if abs(offset) < LEAST_OFFSET_PX or low <= 0 <= high:
-        return f"{draws} {AS_WIDE}"
-    way, sign = ("wider", 1) if offset > 0 else ("narrower", -1)
-    beside = "too few cases for an interval"
-    if np.isfinite(low):
-        ends = sorted((sign * low, sign * high))
-        beside = f"{ends[0]:.1f} to {ends[1]:.1f}"
-    size = f"{sign * offset:.1f} px ({beside})"
-    if np.isfinite(mm):
-        size += f", or {sign * offset * mm:.1f} mm,"
-    return f"{draws} {size} {way} than the others"
-
-
-def _no_width(what: str, alone: bool) -> str:
-    """Why nothing can be said about how wide somebody draws."""
-    where = f" when drawing {what}" if what else ""
-    if alone:
-        return (
-            f"is the only one who follows an edge in the image{where}, so there is nobody to "
-            "compare how wide they draw with"
-        )
-    return f"follows no edge in the image{where}, so nothing can be said about how wide they draw"
 
 
 def _counts(truth: ndarray, labels: ndarray, n_classes: int) -> ndarray:

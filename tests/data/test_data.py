@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 import noisyseg as ns
 from noisyseg import storage
-from noisyseg.data import checks, dataset
+from noisyseg.data import checks, dataset, files
 from noisyseg.data import folder as folder_module
 from noisyseg.data.views import collate, parse_labelling, split_by_case
 
@@ -129,7 +129,7 @@ def test_a_copy_of_a_copy_is_identical(folder, tmp_path):
         tmp_path / "copy", one.images, one.labels, one.truth, one.case_ids, one.split_of,
         image_ids=one.image_ids, **one.meta,
     )  # fmt: skip
-    for name in checks.FILES:
+    for name in files.FILES:
         assert (folder / name).read_bytes() == (two / name).read_bytes()
 
 

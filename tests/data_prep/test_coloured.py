@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 
 from data_prep import coloured, mnist
 from noisyseg import load_dataset, metrics
-from noisyseg.data import checks
+from noisyseg.data import files
 from noisyseg.data.folder import seal
 
 SIZES = {"train": 120, "val": 60, "test": 60}
@@ -174,7 +174,7 @@ def test_what_grows_takes_the_nearest_colour(prepared):
 
 def test_making_it_twice_gives_the_same_bytes(folder, tmp_path):
     again = coloured.prepare(tmp_path / "again", SIZES)
-    for name in checks.FILES:
+    for name in files.FILES:
         assert (again / name).read_bytes() == (folder / name).read_bytes(), name
 
 

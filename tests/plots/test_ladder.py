@@ -222,6 +222,13 @@ def test_the_plateau_has_a_line_through_means_and_a_dot_for_every_seed():
     assert [t.get_text() for t in error.texts] == ["no run yet"]
 
 
+def test_the_plateau_has_rows_over_the_share_where_most_panels_vary_it():
+    varied = [study_row(warm_up=word) for word in ("fixed 0.5", "none")]
+    *_, over_share, error = ladder.plateau(ladder.plateau_points(pd.DataFrame(varied))).axes
+    assert over_share.get_xlabel() == error.get_xlabel() == "share of fixed epochs"
+    assert [t.get_text() for t in over_share.get_xticklabels()] == ["0", "0.5"]
+
+
 def test_heads_are_drawn_over_their_cost_and_missing_ones_are_not():
     data = pd.DataFrame({
         "metric": "dice", "task": "2 classes", "method": ["clean", "calibrated", "calibrated"],

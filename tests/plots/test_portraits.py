@@ -8,7 +8,7 @@ import pytest
 
 from noisyseg import calibrated
 from noisyseg.plots import portraits
-from noisyseg.report import skills
+from noisyseg.report import widths
 from noisyseg.report.skills import annotator_report
 
 
@@ -56,7 +56,7 @@ def test_a_profile_an_annotator_with_its_peak_marked(edges):
 
 def test_the_width_chart_shows_values_intervals_and_who_has_none(edges):
     image, labels, names = edges
-    values = skills.intervals(image, labels, 2, list("xyz"), resamples=20)
+    values = widths.intervals(image, labels, 2, list("xyz"), resamples=20)
     values[1:, 2, 1] = 0.5, 1.5
     figure = portraits.relative_widths(values, names, ["none", "box"])
     (axis,) = figure.axes

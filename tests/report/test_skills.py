@@ -11,10 +11,10 @@ from noisyseg.report.biases import one_sided
 from noisyseg.report.skills import (
     annotator_report,
     estimate,
-    offsets,
     report_of_estimate,
     sentences,
 )
+from noisyseg.report.widths import offsets
 from noisyseg.simulate import simulate_labels
 
 CLASSES = ("background", "lesion", "core")

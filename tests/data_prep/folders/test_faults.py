@@ -265,7 +265,7 @@ def test_the_remedy_fits_the_situation_and_stands_there_once(scans, fault):
     with pytest.raises(SystemExit) as error:
         prepared(scans, who=["anna"])
     assert all(text in str(error.value) for text in said), error.value
-    assert len(str(error.value).replace(str(scans), "")) < 700
+    assert len(str(error.value).replace(str(scans), "")) < 450
 
 
 def test_names_match_whatever_computer_wrote_them(folder):
