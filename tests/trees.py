@@ -195,3 +195,15 @@ def _png(file, array):
 
 def copied(tree, target):
     return shutil.copytree(tree, target / tree.name)
+
+
+def at_the_edge(mask):
+    """One marked box that a narrow crop cuts off."""
+    mask = np.zeros_like(mask)
+    mask[:2, :3, 4:7] = 1
+    return mask
+
+
+def folder_bytes(path):
+    """Every file of a prepared folder by name."""
+    return {p.name: p.read_bytes() for p in sorted(path.iterdir())}

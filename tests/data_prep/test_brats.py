@@ -12,9 +12,11 @@ from trees import (
     IMAGE_DAMAGE,
     MASK_DAMAGE,
     SHAPE,
+    at_the_edge,
     brain,
     brats_tree,
     copied,
+    folder_bytes,
     rewrite,
     tumour,
 )  # fmt: skip
@@ -78,10 +80,6 @@ def test_visits_of_a_patient_stay_together(tmp_path):
     mine = data.case_ids == "BraTS-GLI-00001"
     assert len({n.split("/")[0] for n in data.image_ids[mine]}) == 2
     assert len(set(data.split_of[mine])) == 1
-
-
-def folder_bytes(path):
-    return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
 
 
 def test_twice_gives_the_same_bytes(tree, tmp_path):
@@ -278,13 +276,6 @@ def test_memory_holds_one_case_at_a_time(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(volumes, "read_volume", tracking)
     brats.prepare(tree, tmp_path / "out", SMALL)
     assert len(most) == 20 and max(most) <= 2 * 5
-
-
-def at_the_edge(mask):
-    """One marked box that a narrow crop cuts off."""
-    mask = np.zeros_like(mask)
-    mask[:2, :3, 4:7] = 1
-    return mask
 
 
 @pytest.mark.parametrize("change", BAD_OPTIONS, ids=str)

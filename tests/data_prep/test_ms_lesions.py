@@ -4,7 +4,17 @@ import re
 
 import numpy as np
 import pytest
-from trees import IMAGE_DAMAGE, MASK_DAMAGE, brain, copied, lesion, ms_tree, rewrite
+from trees import (
+    IMAGE_DAMAGE,
+    MASK_DAMAGE,
+    at_the_edge,
+    brain,
+    copied,
+    folder_bytes,
+    lesion,
+    ms_tree,
+    rewrite,
+)  # fmt: skip
 
 from data_prep import cases, ms_lesions
 from noisyseg.data.dataset import load_dataset
@@ -24,10 +34,6 @@ BAD_OPTIONS = [
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     return ms_tree(tmp_path_factory.mktemp("ms"), patients=4, suffix=".nii.gz")
-
-
-def folder_bytes(path):
-    return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
 
 
 @pytest.mark.parametrize("layout", ["official", "flat", "deeper", "upper"])
@@ -168,13 +174,6 @@ def test_help_says_that_the_archive_has_no_masks_for_its_originals(capsys):
         ms_lesions.main(["--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "orig: needs masks on the grid of the originals" in told
-
-
-def at_the_edge(mask):
-    """One marked box that a narrow crop cuts off."""
-    mask = np.zeros_like(mask)
-    mask[:2, :3, 4:7] = 1
-    return mask
 
 
 @pytest.mark.parametrize("change", BAD_OPTIONS, ids=str)
