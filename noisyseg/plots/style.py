@@ -1,5 +1,6 @@
 """Colours, names and order of methods, classes and annotators; the smallest parts of a figure."""
 
+import re
 import textwrap
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from noisyseg.methods import METHODS
+from noisyseg.simulate import ANNOTATORS
 
 # The order of these is that of every table and legend.
 COLOURS = {
@@ -77,8 +79,27 @@ def legible(names: Iterable[str]) -> list[str]:
     It would take dollars for mathematics and leave names with a leading underscore out of
     legends. Letters that no font of this computer has become their numbers: see `illegible`.
     """
+    names = in_words(names)
     texts = [(name if _has_font(name) else _numbered(name)).replace("$", r"\$") for name in names]
     return [f" {text}" if text.startswith("_") else text for text in texts]
+
+
+def in_words(names: Iterable[str]) -> list[str]:
+    """Simulated annotators as a reader calls them, "over, 1.5 px" for "over@1.5:1".
+
+    Names of people stay as they are, and so do all of them where two would become the same.
+    """
+    names = list(names)
+    said = [_in_words(name) for name in names]
+    return said if len(set(said)) == len(set(names)) else names
+
+
+def _in_words(name: str) -> str:
+    parts = re.fullmatch(r"(?P<kind>[a-z_]+)(@(?P<px>[\d.]+))?(:[\d-]+)?", name)
+    if parts is None or parts["kind"] not in ANNOTATORS:
+        return name
+    kind = parts["kind"].replace("_", " ")
+    return f"{kind}, {parts['px']} px" if parts["px"] else kind
 
 
 def illegible(names: Iterable[str]) -> dict[str, str]:

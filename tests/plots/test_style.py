@@ -53,3 +53,10 @@ def test_a_name_is_legible_in_any_family(family, monkeypatch):
     assert style.legible(["over", "_hidden", "5 $"]) == ["over", " _hidden", r"5 \$"]
     assert style.illegible(["over"]) == {}
     style._has_font.cache_clear()
+
+
+def test_simulated_annotators_are_called_in_words_and_people_by_their_names():
+    written = ["good", "over@1.5:1", "class_swap:1-3", "alternate@12", "anna@2", "blank"]
+    said = ["good", "over, 1.5 px", "class swap", "alternate, 12 px", "anna@2", "blank"]
+    assert style.in_words(written) == said == style.legible(written)
+    assert style.in_words(["over@1:1", "over@1:2"]) == ["over@1:1", "over@1:2"]
