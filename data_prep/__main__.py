@@ -7,13 +7,13 @@ A folder that is there is left alone, whatever it was made from: prepare your ow
 `data_prep.people` have no stand-in: they are skipped where their images are absent.
 """
 
-import argparse
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from data_prep import brats, coloured, mnist, ms_lesions, people
+from data_prep.command import one_line_errors, parser_of
 from data_prep.lidc import contours
 from data_prep.standins import trees
 from noisyseg.storage import data_root, locked
@@ -54,10 +54,8 @@ def stand_in(name: str, make: Callable[[Path], None], read: Callable[[Path], obj
 
 def main(arguments: list[str] | None = None) -> None:
     """Make what is missing; a data error ends it with one line and exit status 1."""
-    argparse.ArgumentParser(
-        "python -m data_prep", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    ).parse_args(arguments)
-    try:
+    parser_of("data_prep", __doc__).parse_args(arguments)
+    with one_line_errors():
         mnist.main([])
         coloured.main([])
         stand_in(
@@ -76,8 +74,6 @@ def main(arguments: list[str] | None = None) -> None:
                     path = contours.prepare(data_root() / name, settings)
                     print(f"{path}: written\n{contours.summary(path)}")
         people.main([])
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ and modality). Label 4 (enhancing tumour until 2021) becomes 3, the label it has
     python -m data_prep.brats --folder MICCAI_BraTS2020_TrainingData
 """
 
-import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -26,7 +25,8 @@ from data_prep.cases import (
     sources,
     walk,
 )
-from data_prep.formats import size, volumes
+from data_prep.command import add_archive_options, one_line_errors, parser_of
+from data_prep.formats import volumes
 from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -233,27 +233,13 @@ def prepare(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.brats", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.brats", __doc__)
     add, default = parser.add_argument, DEFAULT
-    add("--folder", type=Path, required=True, help="the tree of the training data, any year")
-    add("--out", type=Path, help="prepared folder (default: brats below the data root)")
+    add_archive_options(parser, "brats", "the tree of the training data, any year")
     add("--modalities", nargs="+", choices=MODALITIES, default=default.modalities)
-    add("--spacing", type=float, default=default.spacing, help="mm (1.0)")
     add("--crop", type=int, default=default.crop, help="pixels, square, about the middle (192)")
     add("--min-pixels", type=int, default=default.min_pixels, help="tumour pixels of a slice (50)")
     add("--all-classes", action="store_true", help="only slices with all three tumour classes")
-    add("--every", type=int, default=default.every, help="keep every n-th of these slices (1)")
-    add(
-        "--origin",
-        choices=("real", "stand-in"),
-        default="real",
-        help="stand-in: of data_prep.standins",
-    )
-    add("--max-gb", type=float, help=f"of a volume in memory (default: {size.VOLUME_GB:g})")
-    add("--strict", action="store_true", help="stop at the first unusable case")
-    add("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
     options = Options(
         tuple(args.modalities),
@@ -263,11 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.all_classes,
         args.every,
     )
-    try:
-        with size.allowing(args.max_gb):
-            print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
+    with one_line_errors(args.max_gb):
+        print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ misjudges the shape (over, under, wrong) or the colour (swap), never both.
     python -m data_prep.coloured --help
 """
 
-import argparse
 import hashlib
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from numpy import ndarray
 from scipy import ndimage
 
 from data_prep import mnist
+from data_prep.command import one_line_errors, parser_of
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
 from noisyseg.simulate import class_swap, generator, simulate_labels
@@ -90,7 +90,8 @@ def prepare(out: Path | None = None, sizes: dict[str, int] = SIZES, force: bool 
             data = load_dataset(out)
             counts = {split: int(np.sum(data.split_of == split)) for split in SIZES}
             made = data.name, data.meta["prep_version"], counts
-            if made != (asked := ("coloured", PREP_VERSION, sizes)):
+            asked = "coloured", PREP_VERSION, sizes
+            if made != asked:
                 raise FileExistsError(f"{out} is {made}, asked for {asked}: use --force or --out")
             return out
         return _write(out, sizes, force)
@@ -131,22 +132,18 @@ def _write(out: Path, sizes: dict[str, int], force: bool) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.coloured", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.coloured", __doc__)
     for split, size in SIZES.items():
         parser.add_argument(f"--{split}", type=int, default=size, help=f"digits (default {size})")
     parser.add_argument("--out", type=Path, help="prepared folder (default: coloured in data root)")
     parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
     out, sizes = args.out or data_root() / "coloured", {s: getattr(args, s) for s in SIZES}
-    try:
+    with one_line_errors():
         before = mnist._stamp(out)
         path = prepare(out, sizes, args.force)
         state = "already there, left alone" if before == mnist._stamp(path) else "written"
         print(f"{path}: {state}; " + ", ".join(f"{n} {s}" for s, n in sizes.items()) + " digits")
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ rendered CT on an oblique grid. No folder holds a truth.
     python -m data_prep.examples png --out FOLDER
 """
 
-import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from nibabel.eulerangles import euler2mat
 from PIL import Image
 
+from data_prep.command import one_line_errors, parser_of
 from data_prep.lidc.contours import Settings, middle_slices, pictures_of
 from data_prep.lidc.database import read_embedded
 from noisyseg.data.dataset import load_dataset
@@ -99,16 +99,12 @@ def example(kind: str, out: str | Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; an error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.examples", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.examples", __doc__)
     parser.add_argument("kind", choices=EXAMPLES)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     args = parser.parse_args(arguments)
-    try:
+    with one_line_errors():
         folder = example(args.kind, args.out)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
     print(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
 
 

@@ -8,7 +8,6 @@ noise, 20 % of the training digits held out for validation.
     python -m data_prep.mnist --help
 """
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Int8, UInt8
 from numpy import ndarray
 
+from data_prep.command import one_line_errors, parser_of
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
 from noisyseg.simulate import simulate_labels
@@ -244,16 +244,14 @@ def _rates(truth: Bool[ndarray, "image height width"], image_ids: ndarray) -> st
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.mnist", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.mnist", __doc__)
     parser.add_argument("--source", choices=SOURCES, default="embedded")
     parser.add_argument("--folder", type=Path, help="official IDX files, or where to download to")
     parser.add_argument("--out", type=Path, help="prepared folder (default: mnist in data root)")
     parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
     parser.add_argument("--embed", action="store_true", help="remake embedded/ from --folder")
     args = parser.parse_args(arguments)
-    try:
+    with one_line_errors():
         if args.embed:
             print(f"{embed(args.folder or Path())}: embedded digits written")
         else:
@@ -261,8 +259,6 @@ def main(arguments: list[str] | None = None) -> None:
             path = prepare(args.out, args.source, args.folder, args.force)
             state = "already there, left alone" if before == _stamp(path) else "written"
             print(f"{path}: {state}\n{summary(path)}")
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _stamp(out: Path | None) -> int:

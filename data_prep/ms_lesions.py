@@ -6,7 +6,6 @@ paper cut slices from the scans it does not say; every such choice is an argumen
     python -m data_prep.ms_lesions --folder training
 """
 
-import argparse
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -26,7 +25,8 @@ from data_prep.cases import (
     sources,
     walk,
 )
-from data_prep.formats import size, volumes
+from data_prep.command import add_archive_options, one_line_errors, parser_of
+from data_prep.formats import volumes
 from noisyseg.storage import data_root
 
 MODALITIES = ("flair", "mprage", "pd", "t2")
@@ -170,15 +170,9 @@ def prepare(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.ms_lesions",
-        None,
-        __doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("data_prep.ms_lesions", __doc__)
     add, default = parser.add_argument, DEFAULT
-    add("--folder", type=Path, required=True, help="the folder `training` of the archive")
-    add("--out", type=Path, help="prepared folder (default: ms below the data root)")
+    add_archive_options(parser, "ms", "the folder `training` of the archive")
     add(
         "--modalities",
         nargs="+",
@@ -200,19 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="simulated",
         help="simulated at run time as in the paper, or the two raters themselves",
     )
-    add("--spacing", type=float, default=default.spacing, help="mm (1.0)")
     add("--crop", type=int, nargs=2, default=default.crop, help="pixels left-right, front-back")
     add("--min-pixels", type=int, default=default.min_pixels, help="lesion pixels of a slice (1)")
-    add("--every", type=int, default=default.every, help="keep every n-th of these slices (1)")
-    add(
-        "--origin",
-        choices=("real", "stand-in"),
-        default="real",
-        help="stand-in: of data_prep.standins",
-    )
-    add("--max-gb", type=float, help=f"of a volume in memory (default: {size.VOLUME_GB:g})")
-    add("--strict", action="store_true", help="stop at the first unusable scan")
-    add("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
     options = Options(
         tuple(args.modalities),
@@ -224,11 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.min_pixels,
         args.every,
     )
-    try:
-        with size.allowing(args.max_gb):
-            print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
+    with one_line_errors(args.max_gb):
+        print(prepare(args.folder, args.out, options, args.origin, args.strict, args.force))
 
 
 if __name__ == "__main__":

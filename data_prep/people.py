@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep.command import one_line_errors, parser_of
 from data_prep.folders.plans import plan_folders
 from data_prep.folders.prepare import Result, prepare
 from data_prep.folders.slicing import agreement
@@ -85,11 +86,9 @@ def main(arguments: list[str] | None = None) -> None:
     absent = [source.name for source in SOURCES if source not in here]
     if absent:
         print(f"{', '.join(absent)}: skipped, their images are not in {folder}")
-    try:
+    with one_line_errors():
         for source in here:
             _make(folder, source, out / source.name, args.force)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _make(folder: Path, source: Source, out: Path, force: bool) -> None:
@@ -102,9 +101,7 @@ def _make(folder: Path, source: Source, out: Path, force: bool) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.people", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.people", __doc__)
     add = parser.add_argument
     add(
         "--folder",

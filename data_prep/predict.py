@@ -7,7 +7,6 @@ and everything is brought back to the grid, orientation and affine of the first 
     python -m data_prep.predict --run runs/ms/… --images flair.nii.gz t1.nii.gz --out prediction
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from numpy import ndarray
 
 from data_prep import cases
 from data_prep.cases import Input
+from data_prep.command import add_limit, one_line_errors, parser_of
 from data_prep.fitting import as_it_is, predict_fitted, turned
 from data_prep.folders.slicing import normalised
-from data_prep.formats import size, volumes
+from data_prep.formats import volumes
 from data_prep.formats.pictures import to_space
 from noisyseg.build import build_model
 from noisyseg.predict import VolumePrediction, predict_volume
@@ -46,7 +46,8 @@ def load_run(folder: Path) -> Run:
         if len(inside) > 1:
             raise ValueError(f"{folder} holds {len(inside)} runs: give one, such as {inside[0]}")
         (folder,) = inside
-    if found := damage(folder):
+    found = damage(folder)
+    if found:
         raise ValueError(f"{folder} is damaged: {found}; train it again with noisyseg.run(config)")
     return Run(read_config(folder), folder, build_model)
 
@@ -177,9 +178,7 @@ def _back(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.predict", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.predict", __doc__)
     add = parser.add_argument
     add(
         "--run",
@@ -190,15 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--images", type=Path, nargs="+", required=True, help="one NIfTI file a channel")
     add("--out", type=Path, required=True, help="folder to write to")
     add("--spacing", type=float, help="mm (default: that of the training data)")
-    add("--max-gb", type=float, help=f"of a volume in memory (default: {size.VOLUME_GB:g})")
+    add_limit(parser)
     add("--patch", type=int, nargs=3, help="voxels of a patch, for 3-D models (needs monai)")
     args = parser.parse_args(arguments)
-    try:
+    with one_line_errors(args.max_gb):
         patch = None if args.patch is None else tuple(args.patch)
-        with size.allowing(args.max_gb):
-            written = predict_files(load_run(args.run), args.images, args.out, args.spacing, patch)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
+        written = predict_files(load_run(args.run), args.images, args.out, args.spacing, patch)
     print("\n".join(map(str, written.values())))
 
 

@@ -37,9 +37,14 @@ from noisyseg.storage import (
 
 # What a run holds; the seal has a line for each that is there.
 FILES = (
-    "config.json", "provenance.json", "history.csv", "metrics.csv", "images.csv", "exhibits.npz",
+    "config.json",
+    "provenance.json",
+    "history.csv",
+    "metrics.csv",
+    "images.csv",
+    "exhibits.npz",
     "model.pt",
-)  # fmt: skip
+)
 NEEDED = FILES[:4]  # of a run without a seal: the others may have been deleted to save room
 CHECKPOINT = "checkpoint.pt"
 
@@ -160,16 +165,19 @@ def _broken_seal(folder: Path, seal: dict[str, Any], digest: str | None) -> str 
     if digest not in (None, seal["digest"]):
         return f"it holds the run {seal['digest']}, not {digest}"
     there = {name for name in FILES if (folder / name).exists()}
-    if odd := sorted(there ^ seal["files"].keys()):
+    odd = sorted(there ^ seal["files"].keys())
+    if odd:
         return f"{', '.join(odd)}: missing, or there and not in the seal"
     changed = [name for name in sorted(there) if sha256(folder / name) != seal["files"][name]]
     return f"{', '.join(changed)}: not as written" if changed else None
 
 
 def _cut(folder: Path, digest: str | None) -> str | None:
-    if lost := [name for name in NEEDED if not (folder / name).exists()]:
+    lost = [name for name in NEEDED if not (folder / name).exists()]
+    if lost:
         return f"{', '.join(lost)}: missing"
-    if cut := [name for name in FILES if (folder / name).exists() and not _whole(folder / name)]:
+    cut = [name for name in FILES if (folder / name).exists() and not _whole(folder / name)]
+    if cut:
         return f"{', '.join(cut)}: not whole"
     provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
     found = read_config(folder).digest(provenance["fingerprint"])

@@ -191,7 +191,8 @@ def recover(path: Path) -> None:
     pattern = f".{glob.escape(path.name)}.*.old"
     if not path.exists() and any(path.parent.glob(pattern)):
         with locked(path):
-            if not path.exists() and (olds := sorted(path.parent.glob(pattern))):
+            olds = sorted(path.parent.glob(pattern))
+            if olds and not path.exists():
                 os.replace(olds[-1], path)
 
 

@@ -69,7 +69,8 @@ def fit(
     steps = cfg.epochs * len(_loader(train, cfg, 0))
     schedule = _schedule(optimiser, cfg, steps)
     history: list[dict[str, float]] = []
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
+    state = None if checkpoint is None else checkpoint.load()
+    if state is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.command import one_line_errors, parser_of
 from data_prep.folders.matching import few
 from data_prep.folders.plans import Plan, plan_folders, plan_tree
 from data_prep.folders.prepare import prepare
@@ -42,12 +43,9 @@ def _annotators(pairs: Sequence[tuple[str, Path]]) -> dict[str, Path]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
     args = _parser().parse_args(arguments)
-    try:
-        with size.allowing(args.max_gb):
-            result = prepare(args.out, _matched(args), **_options(args))
+    with one_line_errors(args.max_gb):
+        result = prepare(args.out, _matched(args), **_options(args))
         print(result.report, *result.notes, agreement(load_dataset(result.report.path)), sep="\n")
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _matched(args: argparse.Namespace) -> Plan | Path:
@@ -92,9 +90,7 @@ def _spacing(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.folders", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.folders", __doc__)
     add = parser.add_argument
     add("--images", type=Path, action="append", default=[], help="a folder; repeat it a channel")
     add("--numbered", action="store_true", help="channels are name_0000, name_0001, ...")
@@ -111,16 +107,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--classes", nargs="+", metavar="NAME", help="class names, background first")
     add("--values", nargs="+", type=int, metavar="N", help="their values in the mask files")
     add("--ignore", nargs="+", type=int, default=(), metavar="N", help="values: not labelled")
-    add("--cases", help="who is on the image: a pattern with a group such as '(.+)_', or a\n"
-        "table.csv with columns image_id,case_id[,split]")  # fmt: skip
+    add(
+        "--cases",
+        help="who is on the image: a pattern with a group such as '(.+)_', or a\n"
+        "table.csv with columns image_id,case_id[,split]",
+    )
     add("--spacing", default="keep", help="millimetres along every axis, or keep")
     add("--size", nargs="+", metavar="PIXELS", help="crop or pad to H W (D H W), or largest")
     add("--normalise", choices=NORMALISE, default="zscore", help="each image and channel alone")
     add("--slices", choices=SLICES, default="all", help="of volumes; none keeps them whole")
     add("--dims", type=int, choices=(2, 3), default=2, help="3 is --slices none")
     add("--out", type=Path, required=True, help="the prepared folder")
-    add("--max-gb", type=float, help="a file that announces more is left out\n"
-        f"(default: {size.PICTURE_GB:g} for pictures, {size.VOLUME_GB:g} for volumes)")  # fmt: skip
+    add(
+        "--max-gb",
+        type=float,
+        help="a file that announces more is left out\n"
+        f"(default: {size.PICTURE_GB:g} for pictures, {size.VOLUME_GB:g} for volumes)",
+    )
     add("--name", help="its name (default: that of the folder)")
     add("--licence", help="what may be done with the data")
     add("--origin", choices=ORIGINS, default="real")

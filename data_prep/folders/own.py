@@ -38,8 +38,17 @@ LAYOUT = (
     "for each annotator, with the same file names"
 )
 # What people call the folder of a reference; it is no annotator.
-TRUTHS = ("truth", "gt", "ground_truth", "groundtruth", "ground-truth", "ground truth",
-          "reference", "gold", "gold_standard")  # fmt: skip
+TRUTHS = (
+    "truth",
+    "gt",
+    "ground_truth",
+    "groundtruth",
+    "ground-truth",
+    "ground truth",
+    "reference",
+    "gold",
+    "gold_standard",
+)
 NAMES = "annotators.csv"  # whose prediction is in which file, where a name is no file name
 NOTE = "Software"  # the keyword of a PNG's text
 WRITTEN = (".nii.gz", ".tif", ".png")  # suffixes of predictions

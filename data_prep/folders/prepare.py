@@ -68,25 +68,23 @@ def prepare(
     out = Path(out).expanduser().resolve()
     with locked(out):
         refuse_existing(out, force)
-        remarks: list[str] = []
-        if isinstance(matched, Plan):
-            file = write_manifest(out.with_name(f"{out.name}.manifest.csv"), matched, cases)
-            remarks = [
-                *matched.remarks,
-                f"files: {file.name} says which are what; correct it there",
-            ]
-            if cases is None and not matched.tree:
-                remarks.append("patients: each image its own; --cases says which show the same one")
-        else:
-            file = matched
-        listed = read_manifest(file)
+        listed, remarks = _listed(matched, out, cases)
         found = survey(listed.entries, spacing_mm, listed.tree)
         table, names = (
             class_table(found, values, classes, ignore) if found.shapes else ({}, ["none", "read"])
         )
         space = common_size(found, size, slices)
-        recipe = Recipe(listed.annotators, listed.has_truth, table, space, normalise, slices,
-                        spacing_mm, listed.tree, padding)  # fmt: skip
+        recipe = Recipe(
+            listed.annotators,
+            listed.has_truth,
+            table,
+            space,
+            normalise,
+            slices,
+            spacing_mm,
+            listed.tree,
+            padding,
+        )
         scans = [Case(entry.name, entry.case, entry.files) for entry in listed.entries]
         noted = sources(scans, _input(found, recipe))
         meta = {"sources": noted} | _channels(listed, found) | meta

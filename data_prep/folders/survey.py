@@ -91,8 +91,10 @@ def load(entry: Entry, spacing_mm: float | None = None, tree: str = "") -> Loade
     scans = [_flat(pictures.read_image(file), tree) for file in files]
     given = dict(entry.masks) | ({} if entry.truth is None else {TRUTH: entry.truth})
     masks = {who: pictures.read_labels(file) for who, file in given.items()}
-    apart = [_check_grid(files[0], scans[0], file, scan, scan.array.shape[1:])
-             for file, scan in zip(files[1:], scans[1:], strict=True)]  # fmt: skip
+    apart = [
+        _check_grid(files[0], scans[0], file, scan, scan.array.shape[1:])
+        for file, scan in zip(files[1:], scans[1:], strict=True)
+    ]
     apart += [_check_grid(files[0], scans[0], given[w], m, m.array.shape) for w, m in masks.items()]
     if tree == GREY and TRUTH in masks:
         masks[TRUTH] = masks[TRUTH]._replace(array=_black_or_white(masks[TRUTH].array))
@@ -238,7 +240,8 @@ def class_table(
     if values is not None:
         if len(set(values)) != len(values) or len(values) < 2:
             raise ValueError(f"--values {few(values)}: give two or more different values")
-        if both := sorted(set(values) & set(ignore)):
+        both = sorted(set(values) & set(ignore))
+        if both:
             raise ValueError(f"{few(both)} is in --values and in --ignore; leave it in one")
         table = {int(v): n for n, v in enumerate(values)}
     elif where and all(_is_binary(set(held) - set(ignore)) for held in found.together):

@@ -185,7 +185,8 @@ def _whole(
     if not np.isfinite(array).all():
         raise Unusable(f"{file}: has NaN or infinite pixels; write class numbers")
     whole = np.rint(array).astype(np.int64)
-    if not (wrong := whole != array).any():
+    wrong = whole != array
+    if not wrong.any():
         return whole, ()
     if is_scaled and abs(whole - array).max() < NEAR_WHOLE:
         return whole, (ROUNDED,)
@@ -392,8 +393,13 @@ def _as_stored(frame: Any) -> ndarray:
     """The pixels of one page: Pillow turns them by the tag, and `_turned` does that for all."""
     orientation = frame.tag_v2.get(ORIENTATION, UPRIGHT)
     back = {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
-    same = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
-            5: Transpose.TRANSPOSE, 7: Transpose.TRANSVERSE}  # fmt: skip
+    same = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        7: Transpose.TRANSVERSE,
+    }
     step = (back | same).get(orientation)
     frame.load()
     return np.array(frame if step is None else frame.transpose(step))

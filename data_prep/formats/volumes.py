@@ -90,7 +90,7 @@ def _check_gzip(image: nib.Nifti1Image, file: Path) -> None:
         try:
             seen, most = 0, _announced_bytes(image)
             with gzip.open(part) as stream:
-                while piece := stream.read(1 << 20):
+                for piece in iter(lambda: stream.read(1 << 20), b""):
                     seen += len(piece)
                     if seen > most:
                         raise OSError(f"{most} bytes announced, and more follow")
@@ -182,8 +182,10 @@ def same_grid(volumes: Mapping[str, Volume], slack: float = 0.0) -> float:
                 "lie on one grid; resample one to the other"
             )
         corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(base.array.shape) - 1)
-        gap = abs(nib.affines.apply_affine(base.affine, corners)
-                  - nib.affines.apply_affine(other.affine, corners)).max()  # fmt: skip
+        gap = abs(
+            nib.affines.apply_affine(base.affine, corners)
+            - nib.affines.apply_affine(other.affine, corners)
+        ).max()
         if gap <= min(TOLERANCE_MM, 0.01 * min(base.spacing)):
             continue
         if not gap <= slack * min(base.spacing):

@@ -10,9 +10,9 @@ needs no download.
     python -m data_prep.lidc --help
 """
 
-import argparse
 from pathlib import Path
 
+from data_prep.command import add_limit, one_line_errors, parser_of
 from data_prep.lidc.archive import Settings, prepare_pickle, prepare_tree
 from data_prep.lidc.masks import READERS
 from noisyseg.storage import data_root
@@ -20,9 +20,7 @@ from noisyseg.storage import data_root
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.lidc", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("data_prep.lidc", __doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--folder", type=Path, help="DICOM and XML files of LIDC-IDRI from TCIA")
     source.add_argument("--pickle", type=Path, help="data_lidc.pickle, or a folder of pickles")
@@ -35,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="readers who outlined the nodule (--folder: 4) or slice (--pickle: 1), at least",
     )
     parser.add_argument("--every", type=int, default=1, help="every n-th slice (--folder only)")
+    add_limit(parser)
     parser.add_argument("--strict", action="store_true", help="stop at a case that is left out")
     parser.add_argument("--force", action="store_true", help="make the folder again if it exists")
     args = parser.parse_args(arguments)
@@ -42,15 +41,13 @@ def main(arguments: list[str] | None = None) -> None:
     readers = 1 if args.pickle else READERS
     if args.readers is not None:
         readers = args.readers
-    try:
+    with one_line_errors(args.max_gb):
         settings = Settings(args.crop, args.spacing, readers, args.every)
         if args.pickle:
             print(prepare_pickle(args.pickle, out, readers, args.strict, args.force))
         else:
             report, notes = prepare_tree(args.folder, out, settings, args.strict, args.force)
             print("\n".join([str(report), *notes]))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

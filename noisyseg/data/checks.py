@@ -61,7 +61,8 @@ def open_folder(path: Path) -> Folder:
 
 def raise_all(problems: Iterable[str], title: str) -> None:
     """ValueError with one line a problem, if there is any."""
-    if found := list(problems):
+    found = list(problems)
+    if found:
         # A damaged file may hold anything, and a terminal obeys what is not printable.
         lines = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in found]
         raise ValueError(f"{title} ({len(found)} to correct):\n- " + "\n- ".join(lines))

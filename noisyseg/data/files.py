@@ -79,7 +79,8 @@ def load_csv(path: Path) -> pd.DataFrame:
         raise ValueError(f"it is empty; its first line is {','.join(COLUMNS)}")
     if len(set(header)) < len(header):
         raise ValueError(f"two columns have one name: {', '.join(header)}; keep one")
-    if odd := [n for n, row in enumerate(rows) if len(row) != len(header)]:
+    odd = [n for n, row in enumerate(rows) if len(row) != len(header)]
+    if odd:
         raise ValueError(
             f"row {odd[0]} has {len(rows[odd[0]])} values for {len(header)} columns; a value with "
             "a comma needs quotes"
@@ -96,7 +97,8 @@ def load_array(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype not in [np.dtype(name) for name in DTYPES[path.stem]]:
         raise ValueError(f"dtype is {array.dtype}; convert it to {' or '.join(DTYPES[path.stem])}")
-    if (more := path.stat().st_size - array.offset - array.nbytes) != 0:
+    more = path.stat().st_size - array.offset - array.nbytes
+    if more != 0:
         raise ValueError(f"it has {more} bytes more than its header says")
     return array
 

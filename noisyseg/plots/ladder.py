@@ -304,9 +304,13 @@ def plateau(points: pd.DataFrame) -> Figure:
     views = [view for view in PLATEAU_VIEWS if _varies(points, view[0])] or [PLATEAU_VIEWS[0]]
     count = len(views) * len(LADDER_METRICS)
     figure, axes = plt.subplots(
-        count, len(panels), figsize=(2.5 * len(panels) + 0.6, 2.1 * count + 0.7), sharey="row",
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+        count,
+        len(panels),
+        figsize=(2.5 * len(panels) + 0.6, 2.1 * count + 0.7),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
     for row, (view, (metric, (title, scale))) in enumerate(
         (v, m) for v in views for m in LADDER_METRICS.items()
     ):
@@ -320,8 +324,10 @@ def plateau(points: pd.DataFrame) -> Figure:
     colours = [Line2D([], [], color=OTHERS[k], marker="o", ms=3) for k in (0, 1)]
     dashes = [Line2D([], [], color="#666666", ls=style) for style in ("-", "--")]
     names = ["with the hinge", "without the hinge"]
-    names += [f"over λ: {half} epochs fixed; over their share: λ = {weight}"
-              for half, weight in (("half of the", 0.1), ("no", 0.7))]  # fmt: skip
+    names += [
+        f"over λ: {half} epochs fixed; over their share: λ = {weight}"
+        for half, weight in (("half of the", 0.1), ("no", 0.7))
+    ]
     figure.legend(colours + dashes, names, loc="outside upper center", ncols=2)
     return figure
 

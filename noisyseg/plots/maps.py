@@ -206,11 +206,15 @@ def class_maps(
     labels, inputs = one["labels"].astype(int), zip(legible(channels), one["image"], strict=True)
     rows = [
         [(name, grey(picture)) for name, picture in inputs],
-        [*zip(legible(annotators), map(class_map, labels), strict=True),
-         ("truth", class_map(one["truth"].astype(int)))],
-        [*zip([""] * len(annotators), map(class_map, one["noisy_probs"].argmax(1)), strict=True),
-         ("", class_map(one["probs"].argmax(0)))],
-    ]  # fmt: skip
+        [
+            *zip(legible(annotators), map(class_map, labels), strict=True),
+            ("truth", class_map(one["truth"].astype(int))),
+        ],
+        [
+            *zip([""] * len(annotators), map(class_map, one["noisy_probs"].argmax(1)), strict=True),
+            ("", class_map(one["probs"].argmax(0))),
+        ],
+    ]
     columns = max(map(len, rows))
     figure, axes = plt.subplots(3, columns, figsize=(1.3 * columns, 4.6), layout="tight")
     for row, name, pictures in zip(axes, ("input", "written", "predicted"), rows, strict=True):

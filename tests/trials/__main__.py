@@ -11,7 +11,8 @@ import time
 
 import pandas as pd
 
-from noisyseg.storage import figures_root, locked, replacing, write_csv
+from noisyseg.paper import pages
+from noisyseg.storage import figures_root, locked, write_csv
 from trials import common
 
 # Module -> the fault in words, and how many tries at least.
@@ -25,7 +26,6 @@ TRIALS = {
     "workers": ("a Dask worker killed while it trains", 6),
 }
 COLUMNS = ["fault", "tries", "lost", "wrong"]
-START, END = "<!-- reliability: written by `make trials` -->", "<!-- end of reliability -->"
 TEXT = """## What was lost and what was silently wrong under faults
 
 Lost: something is gone for good, or a call fails without saying what to do. Wrong: other content
@@ -56,20 +56,13 @@ def enter(fault, counts):
 def section():
     """The part of figures/README.md that shows the table."""
     rows = pd.read_csv(table_file())
-    lines = ["| fault | tries | lost | wrong |", "|---|---|---|---|"]
-    lines += [f"| {r.fault} | {r.tries:,} | {r.lost} | {r.wrong} |" for r in rows.itertuples()]
-    return "\n".join([START, TEXT, *lines, END])
+    rows["tries"] = [f"{tries:,}" for tries in rows.tries]
+    return f"{TEXT}\n{pages.markdown(rows)}"
 
 
 def write_section():
     """Put the section into figures/README.md: in its place, or at the end."""
-    path = figures_root() / "README.md"
-    text = path.read_text("utf-8") if path.exists() else "# Figures and tables\n"
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2].lstrip("\n")
-    parts = [before.rstrip("\n"), section(), after.rstrip("\n")]
-    with replacing(path) as part:
-        part.write_text("\n\n".join(filter(None, parts)) + "\n", "utf-8")
+    pages.put(figures_root() / "README.md", "reliability", section())
 
 
 def main():
