@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from data_prep.standins.lesions import make_visit, ms_anatomy, ms_grid
 from data_prep.standins.tumours import brats_grid, make_case, plan_tumour
-from noisyseg.storage import locked, move_into_place, write_bytes, write_json
+from noisyseg.storage import locked, move_into_place, write_bytes
 
 VERSION = 1
 
@@ -179,7 +179,7 @@ def _open(out: str | Path, tree: str, settings: dict, force: bool) -> tuple[Path
         if force and (out / tree).exists():
             shutil.rmtree(out / tree)
     (out / tree).mkdir(parents=True, exist_ok=True)
-    write_json(record, settings)
+    write_bytes(record, (json.dumps(settings, indent=1) + "\n").encode())
     return out, out / tree
 
 
