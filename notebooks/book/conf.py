@@ -29,6 +29,8 @@ exclude_patterns = [".*", "data", "runs", "build", "dist", "**/.ipynb_checkpoint
 # Notebooks are shown as they are stored; a cell tagged hide-cell or hide-input is folded.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 nb_ipywidgets_js = {}  # else every page asks a network for two scripts
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3

@@ -71,6 +71,8 @@ class Seeds(SphinxDirective):
 def escape_stars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Let a star outside code be a star, as the docstrings mean it."""
     for number, line in enumerate(lines):
+        if line.lstrip().startswith((">>>", "...")):
+            continue
         parts = re.split(r"(`[^`]*`)", line)
         parts[::2] = [part.replace("*", r"\*") for part in parts[::2]]
         lines[number] = "".join(parts)
