@@ -72,7 +72,8 @@ def readable(table: pd.DataFrame, caption: str) -> Styler:
     heads = {column: str(column).replace(", ours", ", here") for column in table}
     ordered = table.loc[style.method_order(table.index)]
     shown = ordered.rename(index=style.title_of, columns=heads).rename_axis(index=None)
-    return shown.style.set_caption(caption)
+    # Without a name for every cell the page is half as large.
+    return Styler(shown, cell_ids=False).set_caption(caption)
 
 
 def in_short(data: pd.DataFrame, methods: Iterable[str] = BRIEF) -> str:
