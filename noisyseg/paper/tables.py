@@ -11,6 +11,7 @@ from noisyseg.config import TARGET
 from noisyseg.paper.source_data import printed
 from noisyseg.plots import style
 
+WIDE = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 BRIEF = ("trace", "calibrated", "mode", "clean")  # the methods of a headline
 
 
@@ -72,6 +73,7 @@ def readable(table: pd.DataFrame, caption: str) -> Styler:
     heads = {column: str(column).replace(", ours", ", here") for column in table}
     ordered = table.loc[style.method_order(table.index)]
     shown = ordered.rename(index=style.title_of, columns=heads).rename_axis(index=None)
+    shown = shown.map(lambda cell: cell.replace(" ± ", WIDE) if isinstance(cell, str) else cell)
     # Without a name for every cell the page is half as large.
     return Styler(shown, cell_ids=False).set_caption(caption)
 

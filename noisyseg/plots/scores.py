@@ -33,7 +33,7 @@ def scores(
     rows = data[chosen].assign(value=scale * data.value)
     paper = data[:0] if printed is None else printed[printed.metric == metric]
     methods = method_order(rows.method.unique())
-    size = (2.2 * len(panels) + 4.4, 0.27 * len(methods) + 0.9)
+    size = (2.2 * len(panels) + 2.6, 0.27 * len(methods) + 0.9)
     figure, axes = plt.subplots(
         1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False, layout="tight"
     )
@@ -46,10 +46,10 @@ def scores(
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [title_of(method) for method in methods])
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.supxlabel(f"{title} (%)" if percent else title, fontsize=10)
+    figure.supxlabel(f"{title} (%)" if percent else title, fontsize=10, x=0.5)
     if printed is not None:
-        axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
-        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+        (cross,) = axes[0, -1].plot([], [], "x", color="#999999")
+        figure.legend([cross], ["printed"], loc="lower left", bbox_to_anchor=(0, 0))
     return figure
 
 

@@ -294,7 +294,9 @@ def test_effects_are_the_outcomes_in_points_with_the_printed_difference(claims_f
     first = found.loc["first"]
     assert (first.low, first.high) == pytest.approx((100 * expected.low, 100 * expected.high))
     assert first["mean"] == pytest.approx(100 * np.mean(np.subtract(HIGH, LOW)))
-    assert first.printed == pytest.approx(82.9 - 62.9, abs=0.05) and first.holds and first.seeds == 3
+    assert (
+        first.printed == pytest.approx(82.9 - 62.9, abs=0.05) and first.holds and first.seeds == 3
+    )
     assert found.loc["matrices", "mean"] == pytest.approx(15), "less error is ahead, × 100"
     assert np.isnan(found.loc["said", "printed"])
 
