@@ -56,18 +56,21 @@ def zoomed(
     rows, columns = np.nonzero(around)
     if not len(rows):
         return dict(exhibit)
-    reach = max(np.ptp(rows), np.ptp(columns)) + 1 + 2 * margin
-    cut = tuple(
-        slice(start, start + reach)
-        for start in (
-            int(np.clip((at.min() + at.max() + 1 - reach) // 2, 0, max(size - reach, 0)))
-            for at, size in zip((rows, columns), around.shape, strict=True)
-        )
+    reach = int(max(np.ptp(rows), np.ptp(columns))) + 1 + 2 * margin
+    height, width = (
+        _span(at, reach, size) for at, size in zip((rows, columns), around.shape, strict=True)
     )
     return {
-        name: array[(..., *cut)] if array.shape[-2:] == around.shape else array
+        name: array[..., height, width] if array.shape[-2:] == around.shape else array
         for name, array in exhibit.items()
     }
+
+
+def _span(at: ndarray, reach: int, size: int) -> slice:
+    """`reach` pixels about the middle of `at`, inside 0 … `size`."""
+    start = (int(at.min()) + int(at.max()) + 1 - reach) // 2
+    start = min(max(start, 0), max(size - reach, 0))
+    return slice(start, start + reach)
 
 
 def spatial_matrix(
