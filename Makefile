@@ -7,6 +7,7 @@ JOBS ?= 2
 SET ?=
 PYTHON ?= python3
 PY := .venv/bin/python
+BOOK ?= build/book
 
 # One thread a process: faster when several run, and the same numbers on any number of cores.
 export OMP_NUM_THREADS := 1
@@ -14,7 +15,7 @@ export OMP_NUM_THREADS := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env data figures test trials lint format strip clean sbom audit hashes gpu
+.PHONY: help env data figures book test trials lint format strip clean sbom audit hashes gpu
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +30,10 @@ data: env  ## prepare all data sets: digits, outlines of LIDC readers, stand-ins
 figures: data  ## run the notebooks, then every figure and table (PROFILE, FRESH, ONLY, SEED, JOBS, SET)
 	@$(PY) notebooks/run_all.py --seed $(SEED) --jobs $(JOBS) \
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(FRESH),--fresh) $(if $(ONLY),--only $(ONLY)) $(if $(SET),--set $(SET))
+
+book: env  ## one static site of all pages, with course, reference and search: build/book
+	@$(PY) -m sphinx -W --keep-going -E -q -c notebooks/book -b html -d $(BOOK).trees . $(BOOK)
+	@echo 'open $(BOOK)/index.html'
 
 lint: env  ## ruff and mypy: style, formatting, types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -17,7 +17,8 @@ PARAMETERS = {"profile": "smoke", "seed": 0, "overrides": {}}
 # Pages that show what comes with the repository, and train it only when asked to.
 SHOWN = PARAMETERS | {"profile": "reduced", "fresh": False}
 TRAIN_LIVE = ("00_", "01_", "02_", "03_", "40_", "90_", "91_")
-TEACH = ("00_", "01_", "02_", "03_")  # one question, one takeaway, exercises with solutions
+TEACH = ("00_", "01_", "02_", "03_", "30_")  # exercises with folded solutions
+PLAY = ("50_",)  # explorers, and no takeaway of their own
 TEACHES_BY_DEFINING = ("02_",)  # where a function definition is the lesson
 NEVER = {
     "installs a package": r"\bpip3?\s+install|\bconda\s+install",
@@ -137,17 +138,40 @@ def test_outputs_are_small(book):
         assert lines <= 100, cell["text"][:60]
 
 
-def test_what_teaches_has_a_takeaway_exercises_and_checks_out_of_sight(book):
+def test_has_a_takeaway_and_its_checks_are_out_of_sight(book):
+    if book["path"].name.startswith(PLAY):
+        pytest.skip("this notebook is there to play with")
+    assert "**Takeaway: " in book["cells"][0]["text"]
+    (checks,) = tagged(book, "checks")
+    assert checks["metadata"]["jupyter"] == {"outputs_hidden": True, "source_hidden": True}
+    assert "hide-cell" in checks["tags"], "the book folds it by this tag"
+
+
+def test_parameters_and_imports_are_folded_in_the_book(book):
+    for cell in code(book)[:2]:
+        assert "hide-input" in cell["tags"]
+
+
+def test_what_teaches_has_exercises_with_folded_solutions(book):
     if not book["path"].name.startswith(TEACH):
         pytest.skip("this notebook shows results")
-    assert "**Takeaway: " in book["cells"][0]["text"]
     exercises = book["cells"][-1]["text"].partition("## Exercises")[2]
     for grade in ("Easy", "Medium", "Hard"):
         task = exercises.partition(f"**{grade}.**")[2].partition("\n**")[0]
         assert "<details><summary>Solution</summary>\n\n" in task, f"{grade}: fold a solution"
     assert exercises.count("<details>") == exercises.count("</details>")
+
+
+def test_pages_of_results_check_their_takeaway(book):
+    if not re.match("[1239]", book["path"].name):
+        pytest.skip("no page of results")
     (checks,) = tagged(book, "checks")
-    assert checks["metadata"]["jupyter"] == {"outputs_hidden": True, "source_hidden": True}
+    assert "takeaway: " in checks["text"]
+
+
+def test_pictures_have_a_hundred_dots_an_inch(book):
+    sizes = re.findall(r"figure\.dpi\W+=\s*(\d+)", "".join(cell["text"] for cell in code(book)))
+    assert all(int(size) >= 100 for size in sizes)
 
 
 def test_holds_no_timing_noise(book):

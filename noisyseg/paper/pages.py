@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from noisyseg.methods import METHODS
 from noisyseg.paper import source_data, standings
+from noisyseg.plots.style import title_of
 from noisyseg.storage import figures_root, project_root, replacing
 
 # File below figures/ -> the notebook that draws it, and what it shows.
@@ -33,7 +33,9 @@ FIGURES = {
     "lidc_agreement": ("22", "Dice of an image against how well its readers agree"),
     "lidc_by_agreement": ("22", "The ranking where readers agree, and where they do not"),
     "lidc_rendering": ("22", "The ranking under pictures rendered by other rules"),
-    "people_dice": ("90", "Dice on cells that real people outlined"),
+    "people_dice": ("90", "Dice on cells that real people outlined, all label"),
+    "people_dice_one": ("90", "Dice on cells that real people outlined, one label an image"),
+    "verdicts": ("91", "Every claim with its interval, for both readings of the loss"),
     "ladder": ("30", "From the loss as released to the paper's method, step by step"),
     "plateau": ("30", "Plateau and cliff: trace weight and length of the fixed phase"),
     "ablation_trace": ("30", "Dice and matrices against the trace weight"),
@@ -48,6 +50,7 @@ FIGURES = {
 }
 DATA = standings.GLANCE_DATA | {"brats": "BraTS' core, all slices"}
 LABELLINGS = {"dense": "all label", "one": "one label"}
+SHOWN = ["claim", "reading", "verdict", "paper", "ours", "interval", "data"]  # of verdicts.csv
 # The tables of the paper beside ours: file -> title.
 PRINTED = {
     "table1_mnist": "MNIST, all annotators label (Table 1)",
@@ -121,7 +124,7 @@ def tables_page() -> str:
         ranks=markdown(_ranks(standings.ranks(sources))),
         people=markdown(_titled(_worded(_read("people")))),
         ahead=markdown(_worded(_read("people_ahead"))),
-        verdicts=markdown(_read("verdicts")),
+        verdicts=markdown(_read("verdicts")[SHOWN].rename(columns={"ours": "here"})),
         printed="".join(_beside(name, title) for name, title in PRINTED.items()),
         figures=markdown(_figures()),
     )
@@ -134,7 +137,10 @@ def write() -> None:
 
 
 def _read(name: str) -> pd.DataFrame:
-    return pd.read_csv(figures_root() / f"{name}.csv", dtype=str, keep_default_na=False)
+    path = figures_root() / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"no {path}: run notebook 91 (`make figures ONLY=91_tables`)")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def _worded(table: pd.DataFrame) -> pd.DataFrame:
@@ -145,16 +151,17 @@ def _worded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _titled(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(method=[METHODS[m].title for m in table.method])
+    return table.assign(method=table.method.map(title_of))
 
 
 def _beside(name: str, title: str) -> str:
-    return f"\n#### {title}\n\n{markdown(_titled(_read(name)))}"
+    table = _titled(_read(name)).rename(columns=lambda head: head.replace(", ours", ", here"))
+    return f"\n#### {title}\n\n{markdown(table)}"
 
 
 def _ranks(ranked: pd.DataFrame) -> pd.DataFrame:
     """One row a method, one column a data set: both labellings, means with ranks."""
-    table = pd.DataFrame({"method": [METHODS[m].title for m in ranked.index]}, index=ranked.index)
+    table = pd.DataFrame({"method": ranked.index.map(title_of)}, index=ranked.index)
     sets = dict.fromkeys(name for name, _, what in ranked.columns if what == "mean")
     for name in sets:
         kinds = [k for k in ("dense", "one") if (name, k, "mean") in ranked]

@@ -1,11 +1,18 @@
 """Tables of the paper from exported rows: means, spreads, differences, beside printed values."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 from scipy import stats
 
 from noisyseg.config import TARGET
 from noisyseg.paper.source_data import printed
+from noisyseg.plots import style
+
+WIDE = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+BRIEF = ("trace", "calibrated", "mode", "clean")  # the methods of a headline
 
 
 def select(
@@ -56,6 +63,34 @@ def beside_printed(data: pd.DataFrame, number: int, dataset: str, labelling: str
             _plus_minus(rows, m, scale, digits, "value", "sd") for m in table.index
         ]
     return table
+
+
+def readable(table: pd.DataFrame, caption: str) -> Styler:
+    """A table by method for a page: titles instead of names, in the order of every figure.
+
+    A column ", ours" becomes ", here": it holds every method as measured here.
+    """
+    heads = {column: str(column).replace(", ours", ", here") for column in table}
+    ordered = table.loc[style.method_order(table.index)]
+    shown = ordered.rename(index=style.title_of, columns=heads).rename_axis(index=None)
+    shown = shown.map(lambda cell: cell.replace(" ± ", WIDE) if isinstance(cell, str) else cell)
+    # Without a name for every cell the page is half as large.
+    return Styler(shown, cell_ids=False).set_caption(caption)
+
+
+def in_short(data: pd.DataFrame, methods: Iterable[str] = BRIEF) -> str:
+    """The mean Dice of some methods in one line, for the headline of a figure.
+
+    For example "Dice: majority labels 89.0 / 62.9 %, …, with all labels / one label an image".
+    A method or a labelling without rows is left out.
+    """
+    means = 100 * reported(data, "dice").groupby(["method", "labelling"]).value.mean()
+    wide = means.unstack().reindex(columns=["dense", "one"]).dropna(axis=1, how="all")
+    there = [method for method in methods if method in wide.index]
+    values = {m: " / ".join(f"{v:.1f}" for v in wide.loc[m].dropna()) for m in there}
+    named = ", ".join(f"{style.title_of(method)} {text} %" for method, text in values.items())
+    kinds = {"dense": "all labels", "one": "one label an image"}
+    return f"Dice: {named}, with {' / '.join(kinds[kind] for kind in wide)}"
 
 
 def mean_and_range(values: pd.Series) -> str:

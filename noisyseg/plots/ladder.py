@@ -67,6 +67,7 @@ PLATEAU_PANELS = {"mnist": "MNIST, main table", "ms": "MS", "brats": "BraTS", "l
 PRINTED_WEIGHTS = {name: values["trace_weight"] for name, values in PAPER.items()}
 
 
+TICK_INCHES = 0.5  # of a value of λ on the axis
 SHORT = "MNIST, short runs"  # of `ablation_trace`, of fewer epochs
 # What lies across: its name, its label, and which values of the other setting are which line.
 PLATEAU_VIEWS: tuple[tuple[str, str, str, dict[float, str]], ...] = (
@@ -86,7 +87,7 @@ def prediction(
     ("no dominance", …) to the candidate it takes.
     """
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(4.1 * len(tables), 3.9), sharey=True, squeeze=False, layout="tight"
+        1, len(tables), figsize=(4.1 * len(tables), 5.2), sharey=True, squeeze=False, layout="tight"
     )
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         rows = table.set_index("candidate")
@@ -112,15 +113,14 @@ def prediction(
                 (across[candidate], dice),
                 xytext=(0.055, height),
                 va="center",
-                fontsize=7,
                 color="#444444",
                 arrowprops=dict(arrowstyle="-", lw=0.4, color="#bbbbbb"),
             )
         axis.set_xscale("symlog", linthresh=0.05, linscale=2)
-        axis.set_xticks([-0.5, -0.05, 0, 0.05], ["−0.5", "−0.05", "0", "0.05"])
-        axis.set(title=name, xlabel="mean trace − that of the truth", xlim=(-1.2, 0.5))
+        axis.set_xticks([-0.5, 0, 0.05, 0.5], ["−0.5", "0", "0.05", "0.5"])
+        axis.set(title=name, xlabel="mean trace − that of the truth", xlim=(-1.2, 6))
         axis.set_ylim(-0.06, 1.3)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=7.5)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), markerscale=0.6)
     axes[0, 0].set_ylabel("Dice of the candidate with the truth")
     return figure
 
@@ -206,7 +206,6 @@ def ladder_figure(data: pd.DataFrame) -> Figure:
                     color="#999999",
                     ha="center",
                     va="center",
-                    fontsize=7,
                     transform=axis.get_yaxis_transform(),
                 )
                 continue
@@ -222,7 +221,7 @@ def ladder_figure(data: pd.DataFrame) -> Figure:
         axis.grid(axis="x", color="#eeeeee")
     axes[0].set_yticks(range(len(LADDER)), list(LADDER))
     axes[0].set_ylim(len(LADDER) - 0.5, -0.5)
-    axes[0].legend(loc="lower left", fontsize=7)
+    axes[0].legend(loc="lower left")
     return figure
 
 
@@ -303,20 +302,23 @@ def plateau(points: pd.DataFrame) -> Figure:
     panels = panels or [SHORT]
     views = [view for view in PLATEAU_VIEWS if _varies(points, view[0])] or [PLATEAU_VIEWS[0]]
     count = len(views) * len(LADDER_METRICS)
+    there = {name: points[points.panel == name] for name in panels}
+    widths = [max(2, *(rows[x].nunique() for x, *_ in views)) for rows in there.values()]
     figure, axes = plt.subplots(
         count,
         len(panels),
-        figsize=(2.5 * len(panels) + 0.6, 2.1 * count + 0.7),
+        figsize=(TICK_INCHES * sum(widths) + 0.9, 2.1 * count + 0.9),
         sharey="row",
         squeeze=False,
         layout="constrained",
+        gridspec_kw={"width_ratios": widths},
     )
     for row, (view, (metric, (title, scale))) in enumerate(
         (v, m) for v in views for m in LADDER_METRICS.items()
     ):
-        ticks = sorted(points[view[0]].unique())
         for axis, name in zip(axes[row], panels, strict=True):
-            part = points[(points.panel == name) & (points.metric == metric)]
+            ticks = sorted(there[name][view[0]].unique())
+            part = there[name][there[name].metric == metric]
             _plateau_lines(axis, part.assign(value=scale * part.value), view, ticks)
             if row == 0:
                 axis.set_title(name)
@@ -328,7 +330,7 @@ def plateau(points: pd.DataFrame) -> Figure:
         f"over λ: {half} epochs fixed; over their share: λ = {weight}"
         for half, weight in (("half of the", 0.1), ("no", 0.7))
     ]
-    figure.legend(colours + dashes, names, loc="outside upper center", ncols=2)
+    figure.legend(colours + dashes, names, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -350,7 +352,7 @@ def _plateau_lines(axis: Any, part: pd.DataFrame, view: Any, ticks: list[float])
             axis.plot(np.searchsorted(ticks, mean.index), mean, color=OTHERS[k], ls=dashes)
     if part.empty:
         say_empty(axis)
-    axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=6)
+    axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks])
     axis.set(xlabel=label, xlim=(-0.5, max(len(ticks), 1) - 0.5))
     axis.grid(axis="y", color="#eeeeee")
 

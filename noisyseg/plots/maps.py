@@ -42,6 +42,37 @@ def picture_row(pictures: Mapping[str, ndarray], size: float = 1.3) -> Figure:
     return figure
 
 
+def zoomed(
+    exhibit: Mapping[str, ndarray], around: Int[ndarray, "h w"], margin: int = 8
+) -> dict[str, ndarray]:
+    """Arrays whose last axes are those of `around`, cut to a square about its foreground.
+
+    `margin`: pixels on each side. Other arrays, and all where there is no foreground, stay.
+
+    >>> mask = np.pad(np.ones((2, 4), int), 20)
+    >>> {k: a.shape for k, a in zoomed({"truth": mask[None], "name": np.zeros(3)}, mask).items()}
+    {'truth': (1, 20, 20), 'name': (3,)}
+    """
+    rows, columns = np.nonzero(around)
+    if not len(rows):
+        return dict(exhibit)
+    reach = int(max(np.ptp(rows), np.ptp(columns))) + 1 + 2 * margin
+    height, width = (
+        _span(at, reach, size) for at, size in zip((rows, columns), around.shape, strict=True)
+    )
+    return {
+        name: array[..., height, width] if array.shape[-2:] == around.shape else array
+        for name, array in exhibit.items()
+    }
+
+
+def _span(at: ndarray, reach: int, size: int) -> slice:
+    """`reach` pixels about the middle of `at`, inside 0 … `size`."""
+    start = (int(at.min()) + int(at.max()) + 1 - reach) // 2
+    start = min(max(start, 0), max(size - reach, 0))
+    return slice(start, start + reach)
+
+
 def spatial_matrix(
     confusion: Float[ndarray, "reported true h w"], probs: Float[ndarray, "true h w"]
 ) -> Float[ndarray, "h w 3"]:

@@ -33,7 +33,7 @@ def scores(
     rows = data[chosen].assign(value=scale * data.value)
     paper = data[:0] if printed is None else printed[printed.metric == metric]
     methods = method_order(rows.method.unique())
-    size = (2.2 * len(panels) + 4.4, 0.27 * len(methods) + 0.9)
+    size = (2.2 * len(panels) + 2.6, 0.27 * len(methods) + 0.9)
     figure, axes = plt.subplots(
         1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False, layout="tight"
     )
@@ -46,10 +46,10 @@ def scores(
         axis.grid(axis="x", color="#eeeeee")
     axes[0, 0].set_yticks(range(len(methods)), [title_of(method) for method in methods])
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.supxlabel(f"{title} (%)" if percent else title, fontsize=10)
+    figure.supxlabel(f"{title} (%)" if percent else title, fontsize=10, x=0.5)
     if printed is not None:
-        axes[0, -1].plot([], [], "x", color="#999999", label="printed, on the paper’s data")
-        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+        (cross,) = axes[0, -1].plot([], [], "x", color="#999999")
+        figure.legend([cross], ["printed"], loc="lower left", bbox_to_anchor=(0, 0))
     return figure
 
 
@@ -100,7 +100,7 @@ def agreement_scatter(images: pd.DataFrame) -> Figure:
     )
     means = f"mean {x.mean():.0%} predicted, {y.mean():.0%} written"
     r = f"{x.corr(y):.2f}".replace("nan", "undefined")  # the same agreement predicted everywhere
-    axis.set_title(f"{means}; r = {r}", fontsize=8)
+    axis.set_title(f"{means};\nr = {r}")
     axis.legend()
     return figure
 
@@ -148,7 +148,7 @@ def by_agreement(images: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     left = len(first) - sum(counts.values())
     axis.set(ylabel="Dice", xlabel=f"agreement ({left} images outside); lines: 95 % over images")
     titles = [*map(title_of, names), "printed, on real CT"]
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": 7}
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
     axis.legend([*(Patch(color=colour) for colour in colours), cross], titles, **place)
     return figure
 
@@ -166,6 +166,8 @@ def against(
     percent: bool = True,
 ) -> Figure:
     """A metric over the column `x`: a panel for each table, a line for each value of `by`.
+
+    Names stand at the ends of the lines, where all lines reach the last panel; else in a legend.
 
     Tables in the exported columns. Values of `x` stand at equal distances, so that 0 and
     powers of ten fit one axis; a dot is a seed, a line their mean. Rows without an `x`
@@ -185,7 +187,7 @@ def against(
     strange = [name for name in names if colour_of(name) is None]
     for axis, (title, data) in zip(axes[0], panels.items(), strict=True):
         rows = overall_rows(data[data.metric == metric])
-        ticks = sorted(rows[x].dropna().unique())
+        ticks, ends = sorted(rows[x].dropna().unique()), {}
         rows = rows.assign(at=np.searchsorted(ticks, rows[x]), value=scale * rows.value)
         for name in method_order(rows[by].unique()):
             part = rows[rows[by] == name]
@@ -199,15 +201,47 @@ def against(
                 line = axis.lines[-1]
                 axis.plot(part["at"], part.value, "o", color=colour, ms=3, alpha=0.55)
             drawn.setdefault(label, line)
+            ends[label] = float(line.get_ydata()[-1])
         if rows.empty:
             say_empty(axis)
-        axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks], fontsize=7)
+        axis.set_xticks(range(len(ticks)), [f"{t:g}" for t in ticks])
         axis.set(title=title, xlabel=xlabel, ylabel="")
         axis.grid(axis="y", color="#eeeeee")
     name = TITLES.get(metric, metric)
     axes[0, 0].set_ylabel(f"{name} (%)" if percent else name)
-    axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    if not _label_lines(axes[0, -1], ends, drawn):
+        axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+LABEL_SHARE = 0.085  # of the height of an axis: one line of letters
+
+
+def _label_lines(axis: Any, ends: Mapping[str, float], drawn: Mapping[str, Any]) -> bool:
+    """Write each line's name beside its end, apart from each other; False if one has no end here.
+
+    `ends`: name -> where its line ends in this panel, in the axis' unit.
+    """
+    if not ends or set(ends) != set(drawn):
+        return False
+    low, high = axis.get_ylim()
+    share = {name: (end - low) / (high - low) for name, end in ends.items()}
+    height = -LABEL_SHARE
+    for name in sorted(share, key=lambda name: share[name]):
+        height = max(height + LABEL_SHARE, share[name])
+        share[name] = height
+    over = max(0.0, height - 1)
+    for name, at in share.items():
+        axis.annotate(
+            name,
+            (1, (ends[name] - low) / (high - low)),
+            xytext=(1.06, at - over),
+            xycoords="axes fraction",
+            va="center",
+            color=drawn[name].get_color(),
+            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "#bbbbbb"},
+        )
+    return True
 
 
 def lost_seeds(data: pd.DataFrame, rows: Iterable[str], columns: str) -> pd.DataFrame:
@@ -267,7 +301,6 @@ def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
                     (row.step_ratio, 100 * row.value),
                     xytext=(5, 4),
                     textcoords="offset points",
-                    fontsize=7,
                 )
         axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
         axis.margins(0.25)

@@ -39,3 +39,13 @@ def test_a_page_with_one_comment_alone_is_refused(tmp_path):
 
 def test_bars_in_cells_do_not_break_a_row():
     assert pages.markdown(pd.DataFrame({"a|b": ["c|d"]})) == "| a\\|b |\n| --- |\n| c\\|d |\n"
+
+
+def test_a_missing_table_is_named_with_what_makes_it(tmp_path, monkeypatch, root):
+    for file in (root / "figures").glob("*.csv"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "source_data").symlink_to(root / "figures" / "source_data")
+    monkeypatch.setenv("NOISYSEG_FIGURES", str(tmp_path))
+    (tmp_path / "people.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"people\.csv.*ONLY=91_tables"):
+        pages.tables_page()

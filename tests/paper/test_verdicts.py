@@ -281,3 +281,35 @@ def test_every_committed_claim_can_be_read_from_the_committed_tables():
     assert list(table) == verdicts.COLUMNS and len(table)
     assert not table.isna().any(axis=None)
     assert table[table.verdict == "not testable here"].data.is_unique
+
+
+def test_effects_are_the_outcomes_in_points_with_the_printed_difference(claims_file):
+    matrices = claim(id="matrices", metric="cm_rmse", reading=HELD, worse="no_trace")
+    claims_file(claim(reading=HELD), matrices, claim(id="said", reading=HELD, paper="in words"))
+    errors = table({"trace": [0.1, 0.1], "no_trace": [0.2, 0.3]}, metric="cm_rmse")
+    errors["class"] = "all"
+    data = pd.concat([table({"trace": HIGH, "mode": LOW}), errors])
+    found = verdicts.effects({"mnist": data}).set_index("id")
+    expected = stats.ttest_rel(HIGH, LOW).confidence_interval(0.95)
+    first = found.loc["first"]
+    assert (first.low, first.high) == pytest.approx((100 * expected.low, 100 * expected.high))
+    assert first["mean"] == pytest.approx(100 * np.mean(np.subtract(HIGH, LOW)))
+    assert (
+        first.printed == pytest.approx(82.9 - 62.9, abs=0.05) and first.holds and first.seeds == 3
+    )
+    assert found.loc["matrices", "mean"] == pytest.approx(15), "less error is ahead, × 100"
+    assert np.isnan(found.loc["said", "printed"])
+
+
+def test_sentences_count_what_holds_and_leave_out_what_has_no_rows(claims_file):
+    ours = claim(id="ours_majority", reading=OURS, better="calibrated")
+    claims_file(claim(), ours)
+    data = table({"trace": HIGH, "trace_printed": [0.0, 0.0, 0.0], "mode": LOW})
+    said = verdicts.in_sentences(verdicts.effects({"mnist": data}))
+    assert said == [
+        "On real digits 1 of 1 claims of the paper hold when the assumption of Theorem 1 is "
+        "held, and 0 of 1 with Eq. 4 as printed."
+    ]
+    one_seed = table({"calibrated": [0.9], "mode": [0.8]})
+    (_, about_ours) = verdicts.in_sentences(verdicts.effects({"mnist": one_seed}))
+    assert "differs from majority labels by +10.0 points (one seed)" in about_ours

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisyseg.plots import ladder, scores
+from noisyseg.plots import ladder, scores, style
 
 
 @pytest.fixture(autouse=True)
@@ -255,3 +255,22 @@ def test_a_line_has_one_colour_in_every_panel(data):
         if any(len(x.get_ydata()) == 2 and x.get_ls() == "-" for x in axis.lines)
     ]
     assert len(colours) == 2 and len(set(colours)) == 1
+
+
+def test_names_stand_at_the_ends_of_lines_in_their_colours_and_apart(data):
+    close = pd.concat([data, rows({("mode", np.nan): [0.9, 0.91]})])
+    axis = scores.against({"one": close}, "trace_weight", "λ").axes[0]
+    assert axis.get_legend() is None
+    names = {text.get_text(): text for text in axis.texts}
+    assert len(names) == 4
+    heights = sorted(text.get_position()[1] for text in names.values())
+    assert min(np.diff(heights)) >= scores.LABEL_SHARE - 1e-9
+    order = sorted(names, key=lambda name: names[name].get_position()[1])
+    assert order[0] == "paper, Theorem 1 held" and order[-1] == "network on the truth"
+    assert names["majority labels"].get_color() == style.colour_of("mode")
+
+
+def test_lines_that_do_not_reach_the_last_panel_have_a_legend(data):
+    last = data[data.method != "trace"]
+    (_, axis) = scores.against({"one": data, "two": last}, "trace_weight", "λ").axes
+    assert len(axis.get_legend().get_texts()) == 3 and not axis.texts

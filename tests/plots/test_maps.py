@@ -104,3 +104,19 @@ def test_curves_skip_what_a_method_does_not_have():
     history = pd.DataFrame({"epoch": [1, 2], "val_loss": [1.0, 0.5]})
     figure = scores.curves({"mode": history}, {"val_loss": "loss", "mean_trace": "trace"})
     assert [len(axis.lines) for axis in figure.axes] == [1, 0]
+
+
+def test_zoomed_arrays_hold_the_whole_object_and_stay_square():
+    truth = np.zeros((2, 40, 60), int)
+    truth[0, 1:4, 50:58] = 1
+    image = np.arange(2 * 40 * 60).reshape(2, 1, 40, 60)
+    near = maps.zoomed({"truth": truth, "image": image, "other": np.ones(5)}, truth[0], margin=3)
+    assert near["truth"].shape == (2, 14, 14) and near["image"].shape == (2, 1, 14, 14)
+    assert near["truth"][0].sum() == truth[0].sum(), "nothing of the object is cut off"
+    assert (near["image"][0, 0] == image[0, 0, :14, 46:]).all(), "moved inwards at the border"
+    assert near["other"].shape == (5,)
+
+
+def test_zoomed_leaves_all_where_there_is_nothing():
+    truth = np.zeros((1, 8, 8), int)
+    assert maps.zoomed({"truth": truth}, truth[0])["truth"] is truth
