@@ -4,12 +4,14 @@ None of them trains on its own accord; `small_training` does when its button is 
 """
 
 try:
+    import anywidget as _anywidget  # noqa: F401
     import ipywidgets as _ipywidgets  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "the explorers need ipywidgets; pip install 'noisyseg[notebooks]'", name=error.name
+        f"the explorers need {error.name}; pip install 'noisyseg[notebooks]'", name=error.name
     ) from error
 
+from noisyseg.widgets.bake import book_fragments
 from noisyseg.widgets.explorer import confusion_explorer
 from noisyseg.widgets.landscape import pixel_landscape
 from noisyseg.widgets.skills import annotator_panel
@@ -19,6 +21,7 @@ from noisyseg.widgets.training import small_training
 __all__ = [
     "annotator_panel",
     "annotator_studio",
+    "book_fragments",
     "confusion_explorer",
     "pixel_landscape",
     "small_training",
