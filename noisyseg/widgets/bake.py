@@ -27,8 +27,23 @@ def web(file: str) -> str:
 
 
 def source(name: str) -> str:
-    """The ES module `name`, with what all modules share before it, so that it imports nothing."""
-    return web("common.js") + "\n" + web(f"{name}.js")
+    """The ES module `name`, with what it needs before it, so that it imports nothing.
+
+    All need `common`; more is named in its first line: `// needs: calibrate`.
+    """
+    return "\n".join(web(f"{part}.js") for part in dict.fromkeys(["common", *_parts(name)]))
+
+
+def _parts(name: str) -> list[str]:
+    """The modules that `name` needs, each after those it needs itself, and `name`."""
+    first = web(f"{name}.js").partition("\n")[0]
+    needed = first.removeprefix("// needs:").split() if first.startswith("// needs:") else []
+    return [*(part for other in needed for part in _parts(other)), name]
+
+
+def look() -> str:
+    """The style sheet of all explorers."""
+    return web("live.css") + web("images.css")
 
 
 def bake(
@@ -56,7 +71,7 @@ def bake(
     coded = {name: base64.b64encode(data).decode() for name, data in buffers.items()}
     content = {
         "module": source(module),
-        "css": web("live.css"),
+        "css": look(),
         "state": {**state, "baked": True},
         "buffers": coded,
     }

@@ -14,7 +14,7 @@ from anywidget import AnyWidget
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from noisyseg.widgets.bake import bake, source, web
+from noisyseg.widgets.bake import bake, look, source
 from noisyseg.widgets.parts import drawn
 
 
@@ -33,7 +33,7 @@ class Live(AnyWidget):
 
     def __init_subclass__(cls, module: str | None = None, **kwargs: Any) -> None:
         if module is not None:
-            cls.module, cls._esm, cls._css = module, source(module), web("live.css")
+            cls.module, cls._esm, cls._css = module, source(module), look()
         super().__init_subclass__(**kwargs)
 
     def still(self) -> Figure:

@@ -1,12 +1,13 @@
 """A newcomer among annotators: what one who paints a few images is, beside those who did before.
 
 Offset, confusion matrix, bias in words and what three fusions make of the newcomer, by the
-library's own functions (`calibrated`, `fusion`, `report`). `web/measure.js` computes the same
+library's own functions (`calibrated`, `fusion`, `report`). `web/newcomer.js` computes the same
 where no kernel runs, and is tested against this file. Two classes; knows no widget.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,13 @@ from noisyseg.data.dataset import SegmentationDataset, load_dataset
 from noisyseg.plots.style import in_words
 from noisyseg.report import biases, widths
 from noisyseg.simulate import simulate_labels
+from noisyseg.staple import START_DIAGONAL
 
 OTHERS_OF_SIMULATED = ("good", "over", "under", "wrong", "blank")
 FUSIONS = ("majority", "staple", "calibrated")
-LEAST_PIXELS = 12  # of the truth: what is smaller cannot be painted by hand
+LEAST_PIXELS = 40  # of the truth: what is smaller cannot be painted by hand
 CHANCE = 0  # seed of the simulated annotators
+MOST_ANNOTATORS = 15  # that fit beside the truth into the 16 bits of a pixel
 
 
 class Task(NamedTuple):
@@ -105,6 +108,52 @@ def _worth_painting(test: SegmentationDataset, images: int) -> ndarray:
     return np.sort(np.concatenate([fresh, rest])[:images])
 
 
+def rules() -> dict[str, Any]:
+    """The constants that the browser needs to compute the same as the library does."""
+    return {
+        "levels": calibrated.LEVELS.tolist(),
+        "level_px": calibrated.LEVEL_PX,
+        "margin_px": calibrated.MARGIN_PX,
+        "flat": calibrated.FLAT,
+        "near": calibrated.NEAR,
+        "second": calibrated.SECOND,
+        "most_weight": calibrated.MOST_WEIGHT,
+        "start_diagonal": START_DIAGONAL,
+        "iterations": signature(fusion.staple).parameters["iterations"].default,
+        "tolerance": signature(fusion.staple).parameters["tolerance"].default,
+        "least_offset_px": widths.LEAST_OFFSET_PX,
+        "least_area": biases.LEAST_AREA,
+        "least_shift_px": biases.LEAST_SHIFT_PX,
+        "never": biases.NEVER,
+    }
+
+
+def coded(tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], bytes, bytes]:
+    """Tasks for the browser: what words and numbers there are, all images, all masks.
+
+    Images are numbers of half precision. Masks are 16 bits a pixel: the lowest is the truth,
+    the next those of the annotators. ValueError for more than 15 annotators.
+    """
+    listed, pixels, masks = [], [], []
+    for task in tasks:
+        annotators = len(task.annotators)
+        if annotators > MOST_ANNOTATORS:
+            raise ValueError(
+                f"{task.name} has {annotators} annotators: at most {MOST_ANNOTATORS} can be shown"
+            )
+        labelled = (task.labels >= 0).all((2, 3))
+        code = task.truth.astype(np.uint16)
+        for r in range(annotators):
+            code |= np.maximum(task.labels[:, r], 0).astype(np.uint16) << (r + 1)
+        names = ("name", "origin", "classes", "annotators", "image_ids", "reference")
+        entry = {name: getattr(task, name) for name in names}
+        entry |= {"spacing": task.spacing_mm, "shape": list(task.images.shape)}
+        listed.append(entry | {"labelled": labelled.tolist()})
+        pixels.append(task.images.astype("<f2").tobytes())
+        masks.append(code.astype("<u2").tobytes())
+    return listed, b"".join(pixels), b"".join(masks)
+
+
 class Newcomer:
     """One who paints the images of a task; `masks` (image, h, w), −1 where not yet painted."""
 
@@ -117,6 +166,8 @@ class Newcomer:
         )
         self.alone = calibrated.from_sums(self.sums)
         self._fused_alone = lru_cache(maxsize=None)(lambda k: self._fuse(k, self.alone, None))
+        for image in range(len(self.masks)):
+            self._fused_alone(image)  # now, so that no stroke of the brush waits for it
         self._sums_of = lru_cache(maxsize=256)(self._contrast)
         self._dice_alone = lru_cache(maxsize=None)(self._alone)
         self._dice_of_others = lru_cache(maxsize=None)(self._others)
