@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
         f"the explorers need {error.name}; pip install 'noisyseg[notebooks]'", name=error.name
     ) from error
 
+from noisyseg.widgets.annotate import next_annotator
 from noisyseg.widgets.bake import book_fragments
 from noisyseg.widgets.explorer import confusion_explorer
 from noisyseg.widgets.landscape import pixel_landscape
@@ -23,6 +24,7 @@ __all__ = [
     "annotator_studio",
     "book_fragments",
     "confusion_explorer",
+    "next_annotator",
     "pixel_landscape",
     "small_training",
 ]

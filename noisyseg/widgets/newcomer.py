@@ -161,7 +161,10 @@ class Newcomer:
         self.task, self.name = task, name
         self.masks = np.full(task.truth.shape, -1, np.int8)
         self.sums = np.sum(
-            [calibrated.contrast_sums(i, y, 2) for i, y in zip(task.images, task.labels, strict=True)],
+            [
+                calibrated.contrast_sums(i, y, 2)
+                for i, y in zip(task.images, task.labels, strict=True)
+            ],
             0,
         )
         self.alone = calibrated.from_sums(self.sums)
@@ -200,7 +203,9 @@ class Newcomer:
             "calibrated": calibrated.calibrated_vote(votes, torch.from_numpy(weight), 2).posterior,
         }
         # Of two equal shares the lower class wins, as argmax has it.
-        masks = {name: (p[0, 1] > p[0, 0]).numpy().astype(np.int8) for name, p in posteriors.items()}
+        masks = {
+            name: (p[0, 1] > p[0, 0]).numpy().astype(np.int8) for name, p in posteriors.items()
+        }
         return masks, staple.confusion[0].numpy()
 
     def measure(self, image: int) -> dict[str, Any]:
@@ -231,7 +236,10 @@ class Newcomer:
             "staple": None if mine is None else [_numbers(row) for row in staple[-1]],
             "shift": float(found.shift()[-1, 1]),
             "weight": float(found.weight()[-1]),
-            "dice": [*self._dice_of_others(image), None if mine is None else self._dice(mine, image)],
+            "dice": [
+                *self._dice_of_others(image),
+                None if mine is None else self._dice(mine, image),
+            ],
         }
 
     def _estimate(self, painted: list[int]) -> Int[ndarray, "image h w"]:

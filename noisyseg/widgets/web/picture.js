@@ -1,0 +1,86 @@
+// A picture with sharp pixels, masks and outlines over it, and a place that a hand or keys move.
+
+/** A small canvas (height, width) from a function that writes red, green, blue, alpha by pixel. */
+function bitmap(height, width, colourOf) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width; canvas.height = height;
+  const pen = canvas.getContext("2d"), data = pen.createImageData(width, height);
+  for (let k = 0; k < height * width; k++) {
+    const colour = colourOf(k);
+    if (colour) data.data.set(colour, 4 * k);
+  }
+  pen.putImageData(data, 0, 0);
+  return canvas;
+}
+
+/** Grey values 0…1 of a picture in any unit: what lies within 0…1 stays, else 1st to 99th percentile. */
+function greys(values) {
+  const sorted = Float64Array.from(values).sort(), last = sorted.length - 1;
+  let [low, high] = [0, 1];
+  if (sorted[0] < 0 || sorted[last] > 1) {
+    low = sorted[Math.round(0.01 * last)]; high = sorted[Math.round(0.99 * last)];
+  }
+  return Float64Array.from(values, (v) => Math.min(1, Math.max(0, (v - low) / Math.max(high - low, 1e-6))));
+}
+
+/** A grey picture as a bitmap. */
+function greyBitmap(values, height, width) {
+  const shades = greys(values);
+  return bitmap(height, width, (k) => { const v = 255 * shades[k]; return [v, v, v, 255]; });
+}
+
+/** "#rrggbb" as three numbers. */
+function rgb(hex) {
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+/** Draw the outline of a mask along the edges of its pixels, `scale` screen pixels each. */
+function outline(pen, mask, height, width, scale, colour, thickness, dashes = []) {
+  const path = new Path2D();
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const k = y * width + x;
+      if (!mask[k]) continue;
+      if (y === 0 || !mask[k - width]) { path.moveTo(x * scale, y * scale); path.lineTo((x + 1) * scale, y * scale); }
+      if (y === height - 1 || !mask[k + width]) { path.moveTo(x * scale, (y + 1) * scale); path.lineTo((x + 1) * scale, (y + 1) * scale); }
+      if (x === 0 || !mask[k - 1]) { path.moveTo(x * scale, y * scale); path.lineTo(x * scale, (y + 1) * scale); }
+      if (x === width - 1 || !mask[k + 1]) { path.moveTo((x + 1) * scale, y * scale); path.lineTo((x + 1) * scale, (y + 1) * scale); }
+    }
+  }
+  pen.save();
+  pen.lineWidth = thickness; pen.strokeStyle = colour; pen.setLineDash(dashes);
+  pen.stroke(path);
+  pen.restore();
+}
+
+/** Draw a bitmap over the whole canvas with sharp pixels. */
+function lay(pen, picture, width, height, opacity = 1) {
+  pen.save();
+  pen.imageSmoothingEnabled = false;
+  pen.globalAlpha = opacity;
+  pen.drawImage(picture, 0, 0, width, height);
+  pen.restore();
+}
+
+/** The pixel (column, row, with fractions) of a picture under an event of the pointer. */
+function place(event, canvas, height, width) {
+  const box = canvas.getBoundingClientRect();
+  return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
+}
+
+/** A confusion matrix as a table, [reported][true]; `known` says which columns to trust. */
+function matrixTable(matrix, classes, caption, known = null, id = null) {
+  const shade = (value) => `background: color-mix(in srgb, var(--nl-accent) ${Math.round(60 * value)}%, transparent)`;
+  const cell = (value, t) => make("td", {
+    style: value == null ? null : shade(value),
+    class: known && !known[t] ? "nl-unknown" : null,
+    "aria-label": value == null ? "nothing to count" : null,
+  }, value == null ? "–" : value.toFixed(2));
+  const short = (name) => make("span", { title: name, class: "nl-class" }, name);
+  return make(
+    "table", { class: "nl-matrix", "data-testid": id }, make("caption", {}, caption),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "wrote ↓ truth →"),
+      ...classes.map((name, t) => make("th", { scope: "col", class: known && !known[t] ? "nl-unknown" : null }, short(name), known && known[t] ? " ✓" : "")))),
+    make("tbody", {}, ...matrix.map((row, c) => make("tr", {}, make("th", { scope: "row" }, short(classes[c])), ...row.map(cell)))),
+  );
+}
