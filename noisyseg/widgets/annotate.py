@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import traitlets
 from jaxtyping import Int
@@ -39,7 +40,7 @@ class NextAnnotator(Live, module="annotate"):
     """
 
     title = "Be the next annotator"
-    listed = traitlets.List().tag(sync=True)
+    listed: Any = traitlets.List().tag(sync=True)
     pixels = traitlets.Bytes().tag(sync=True)
     written = traitlets.Bytes().tag(sync=True)
     rules = traitlets.Dict().tag(sync=True)
@@ -157,7 +158,7 @@ class NextAnnotator(Live, module="annotate"):
             )
         named = dict(zip(style.legible(shown), shown.values(), strict=True))
         figure = maps.picture_row(named, size=1.15)
-        maps.plt.close(figure)
+        plt.close(figure)
         return figure
 
     def told(self) -> str:
@@ -218,7 +219,7 @@ def next_annotator(
     if dataset is None:
         dataset = [name for name in DATASETS if (data_root() / name).is_dir()]
     single = isinstance(dataset, str | SegmentationDataset)
-    names = [dataset] if single else [*dataset]  # type: ignore[misc,list-item]
+    names = [dataset] if single else [*dataset]  # type: ignore[misc]
     return NextAnnotator([task_of(name, images) for name in names], folder)  # type: ignore[arg-type]
 
 

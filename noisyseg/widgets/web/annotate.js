@@ -395,9 +395,14 @@ class Annotate {
   showTables() {
     const { estimated, true: real, painted } = this.shown, { classes } = this.current;
     const nothing = make("p", { class: "nl-dim nl-small" }, "Nothing yet.");
+    const filled = (matrix, caption, id) => {
+      const { table, set } = matrixTable(classes, caption, id);
+      set(matrix);
+      return table;
+    };
     this.tables.replaceChildren(...(painted.length
-      ? [matrixTable(estimated, classes, "beside what the others’ calibrated vote takes for true", null, "annotate-estimated"),
-        ...(this.revealed ? [matrixTable(real, classes, `beside ${this.truthName()}`, null, "annotate-true")] : [])]
+      ? [filled(estimated, "beside what the others’ calibrated vote takes for true", "annotate-estimated"),
+        ...(this.revealed ? [filled(real, `beside ${this.truthName()}`, "annotate-true")] : [])]
       : [nothing]));
   }
 

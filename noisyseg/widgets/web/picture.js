@@ -68,19 +68,30 @@ function place(event, canvas, height, width) {
   return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
 }
 
-/** A confusion matrix as a table, [reported][true]; `known` says which columns to trust. */
-function matrixTable(matrix, classes, caption, known = null, id = null) {
-  const shade = (value) => `background: color-mix(in srgb, var(--nl-accent) ${Math.round(60 * value)}%, transparent)`;
-  const cell = (value, t) => make("td", {
-    style: value == null ? null : shade(value),
-    class: known && !known[t] ? "nl-unknown" : null,
-    "aria-label": value == null ? "nothing to count" : null,
-  }, value == null ? "–" : value.toFixed(2));
+/** A table for a confusion matrix; `set(matrix, known)` fills it, [reported][true]. */
+function matrixTable(classes, caption, id = null) {
   const short = (name) => make("span", { title: name, class: "nl-class" }, name);
-  return make(
+  const marks = classes.map(() => make("span", { class: "nl-tick", "aria-hidden": "true" }));
+  const heads = classes.map((name, t) => make("th", { scope: "col" }, short(name), marks[t]));
+  const cells = classes.map(() => classes.map(() => make("td")));
+  const table = make(
     "table", { class: "nl-matrix", "data-testid": id }, make("caption", {}, caption),
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "wrote ↓ truth →"),
-      ...classes.map((name, t) => make("th", { scope: "col", class: known && !known[t] ? "nl-unknown" : null }, short(name), known && known[t] ? " ✓" : "")))),
-    make("tbody", {}, ...matrix.map((row, c) => make("tr", {}, make("th", { scope: "row" }, short(classes[c])), ...row.map(cell)))),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col", title: "rows: what was written; columns: the truth" }, "wrote ↓"), ...heads)),
+    make("tbody", {}, ...classes.map((name, c) => make("tr", {}, make("th", { scope: "row" }, short(name)), ...cells[c]))),
   );
+  const set = (matrix, known = null) => {
+    classes.forEach((_, t) => {
+      const faint = Boolean(known && !known[t]);
+      heads[t].classList.toggle("nl-unknown", faint);
+      heads[t].title = known ? (faint ? "cannot be known here" : "can be known here") : "";
+      marks[t].textContent = known && known[t] ? " ✓" : "";
+      classes.forEach((_, c) => {
+        const value = matrix[c][t], cell = cells[c][t];
+        cell.textContent = value == null || Number.isNaN(value) ? "–" : value.toFixed(2);
+        cell.style.setProperty("--share", value ? Math.round(60 * value) : 0);
+        cell.classList.toggle("nl-unknown", faint);
+      });
+    });
+  };
+  return { table, set };
 }
