@@ -72,8 +72,8 @@ def beside(view: View, annotator: int, box: Box) -> Beside:
 
     Column j of the estimate is its mean over the pixels whose truth is j, as is that of the
     true matrix; pixels that the annotator did not label count in neither. Where no such pixel
-    is left that column of the estimate is its plain mean, and not `known`. Without a truth the estimate weights
-    the pixels, and a column is known where that class is the most probable one.
+    is left that column of the estimate is its plain mean, and not `known`. Without a truth the
+    estimate weights the pixels, and a column is known where its class is the most probable one.
     """
     assert view.confusion is not None
     top, left, bottom, right = box
@@ -140,7 +140,7 @@ class ConfusionExplorer(Live, module="explorer"):
         return given.config if isinstance(given, Run) else given
 
     def run_of(self, number: int) -> Run:
-        """A run by its number; loaded, or unpacked from the published ones, when first asked for."""
+        """A run by its number; loaded, or unpacked if it is published, when first asked for."""
         given = self.runs[self.names[number]]
         if not isinstance(given, Run):
             given = self.runs[self.names[number]] = run(given)
@@ -241,7 +241,11 @@ class ConfusionExplorer(Live, module="explorer"):
                 entry, data = coded(view, place, n, offset, LEVELS_BAKED)
                 entries.append(entry | {"n": 0})
                 parts.append(data)
-        self.listed, self.views, self.arrays = listed, entries, b"".join(parts)
+        self.names = [self.names[number] for number in kept]
+        self._predicted.cache_clear()  # it goes by numbers, and so does the next line
+        self._model.cache_clear()
+        self.listed, self.at = listed, {"run": 0, "image": 0, "n": self.at["n"] + 1}
+        self.views, self.arrays = entries, b"".join(parts)
 
 
 def coded(
