@@ -14,7 +14,8 @@ except ModuleNotFoundError as error:
 from noisyseg.widgets.annotate import next_annotator
 from noisyseg.widgets.bake import book_fragments
 from noisyseg.widgets.explorer import confusion_explorer
-from noisyseg.widgets.landscape import pixel_landscape
+from noisyseg.widgets.film import swap_film
+from noisyseg.widgets.pixel import one_pixel
 from noisyseg.widgets.skills import annotator_panel
 from noisyseg.widgets.studio import annotator_studio
 from noisyseg.widgets.training import small_training
@@ -25,6 +26,7 @@ __all__ = [
     "book_fragments",
     "confusion_explorer",
     "next_annotator",
-    "pixel_landscape",
+    "one_pixel",
     "small_training",
+    "swap_film",
 ]

@@ -96,3 +96,70 @@ function unpack(view, kind = Uint8Array) {
   const buffer = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
   return new kind(buffer);
 }
+
+/** Red, green and blue of a colour written as #rrggbb. */
+function rgb(text) {
+  const number = parseInt(text.slice(1), 16);
+  return [number >> 16, (number >> 8) & 255, number & 255];
+}
+
+/** A filled dot with a rim. */
+function dot(pen, x, y, radius, fill, rim, width = 2) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.fillStyle = fill; pen.fill();
+  pen.lineWidth = width; pen.strokeStyle = rim; pen.stroke();
+}
+
+/** A diamond for a place that theory names: filled, or hollow where there is nothing to stay in. */
+function mark(pen, x, y, filled, hue, theme) {
+  pen.beginPath();
+  for (const [dx, dy] of [[0, -8], [8, 0], [0, 8], [-8, 0]]) pen.lineTo(x + dx, y + dy);
+  pen.closePath();
+  pen.fillStyle = filled ? hue : theme.paper; pen.fill();
+  pen.lineWidth = 2; pen.strokeStyle = filled ? theme.paper : hue; pen.stroke();
+}
+
+/** A word beside a place, on the paper's colour, inside the area. */
+function label(pen, text, x, y, left, area, hue, theme) {
+  pen.font = "600 12.5px system-ui, sans-serif";
+  pen.textBaseline = "middle"; pen.textAlign = "left";
+  const width = pen.measureText(text).width + 10;
+  const at = left ? x - 14 - width : x + 14;
+  const down = Math.min(area.bottom - 12, Math.max(area.top + 12, y));
+  pen.globalAlpha = 0.86; pen.fillStyle = theme.paper;
+  pen.beginPath(); pen.roundRect(at, down - 10, width, 20, 5); pen.fill();
+  pen.globalAlpha = 1; pen.fillStyle = hue;
+  pen.fillText(text, at + 5, down);
+}
+
+/** Axes with ticks given as [place, word], and what they are. */
+function axes(pen, area, theme, across, up, below, beside) {
+  pen.strokeStyle = theme.dim; pen.lineWidth = 1;
+  pen.strokeRect(area.left + 0.5, area.top + 0.5, area.right - area.left - 1, area.bottom - area.top - 1);
+  pen.fillStyle = theme.dim; pen.font = "12px system-ui, sans-serif";
+  pen.textBaseline = "top"; pen.textAlign = "center";
+  for (const [x, word] of across) pen.fillText(word, x, area.bottom + 5);
+  pen.fillText(below, (area.left + area.right) / 2, area.bottom + 20);
+  pen.textBaseline = "middle"; pen.textAlign = "right";
+  for (const [y, word] of up) pen.fillText(word, area.left - 6, y);
+  if (!beside) return;
+  pen.save();
+  pen.translate(10, (area.top + area.bottom) / 2);
+  pen.rotate(-Math.PI / 2);
+  pen.textAlign = "center";
+  pen.fillText(beside, 0, 0);
+  pen.restore();
+}
+
+/** Heights for words beside lines, at least `gap` apart and within low…high. */
+function apart(heights, gap, low, high) {
+  const order = heights.map((_, k) => k).sort((a, b) => heights[a] - heights[b]), placed = [...heights];
+  order.forEach((k, n) => { placed[k] = Math.max(placed[k], n ? placed[order[n - 1]] + gap : low); });
+  const over = placed[order.at(-1)] - high;
+  if (over > 0) {
+    placed[order.at(-1)] = high;
+    for (let n = order.length - 2; n >= 0; n--) placed[order[n]] = Math.min(placed[order[n]], placed[order[n + 1]] - gap);
+  }
+  return placed;
+}

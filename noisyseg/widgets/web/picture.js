@@ -29,11 +29,6 @@ function greyBitmap(values, height, width) {
   return bitmap(height, width, (k) => { const v = 255 * shades[k]; return [v, v, v, 255]; });
 }
 
-/** "#rrggbb" as three numbers. */
-function rgb(hex) {
-  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-}
-
 /** Draw the outline of a mask along the edges of its pixels, `scale` screen pixels each. */
 function outline(pen, mask, height, width, scale, colour, thickness, dashes = []) {
   const path = new Path2D();
