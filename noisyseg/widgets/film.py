@@ -9,12 +9,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import traitlets
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy import ndarray
 from PIL import Image
 
-from noisyseg.plots import style
 from noisyseg.widgets import footage
 from noisyseg.widgets.bake import in_book
 from noisyseg.widgets.footage import Footage
@@ -93,61 +94,75 @@ def light_of(recorded: Footage, method: int, epoch: int) -> str:
     return "red" if recorded.about["warned"][method][epoch] else "green"
 
 
+WIDTH, HEIGHT = 9.0, 3.75  # of a frame, in inches
+SIZE, FIRST, STEP = 1.65, 1.36, 1.85  # of an estimate, where the first stands, from one to the next
+
+
 def draw(recorded: Footage, epoch: int, digit: int = 0) -> Figure:
     """One frame: the estimates, the annotators' matrices, and the Dice until this epoch."""
     about = recorded.about
-    figure = Figure(figsize=(7.2, 4.1), dpi=100, facecolor="white")
-    grid = figure.add_gridspec(
-        2, 5, height_ratios=(3, 1.15), width_ratios=(0.75, 1, 1, 1, 1.75),
-        left=0.01, right=0.985, top=0.83, bottom=0.13, wspace=0.14, hspace=0.16,
-    )  # fmt: skip
-    style.panel(figure.add_subplot(grid[0, 0]), recorded.image[digit] / 255, "image")
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=90, facecolor="white")
+    last = recorded.estimate.shape[1] - 1
+    when = f"epoch {epoch} of {last}" if epoch else "before training"
+    _write(figure, 0.15, 3.5, when, size=12, weight="bold")
+    told = "three trainings on the masks of five annotators: who finds the digit?"
+    _write(figure, 1.72, 3.5, told, size=11, color="#444444")
+    for name, y, picture in (("image", 2.05, recorded.image), ("truth", 0.8, recorded.truth)):
+        _panel(figure, (0.15, y, 0.95), picture[digit])
+        _write(figure, 0.625, y + 1.03, name, size=9, ha="center")
     for m, title in enumerate(about["titles"]):
-        axis = figure.add_subplot(grid[0, m + 1])
-        style.panel(axis, recorded.estimate[m, epoch, digit] / 255)
-        axis.set_title(f"{title}\n", fontsize=9, color=COLOURS[m], weight="bold")
-        state = light_of(recorded, m, epoch)
-        words = {"off": "matrices fixed", "red": "swap monitor", "green": "swap monitor"}[state]
-        axis.text(0.5, 1.045, f"● {words}", color=LIGHTS[state], fontsize=8, ha="center",
-                  transform=axis.transAxes)  # fmt: skip
-        _matrices(figure.add_subplot(grid[1, m + 1]), recorded.matrices[m, epoch])
-    label = figure.add_subplot(grid[1, 0])
-    label.axis("off")
-    label.text(0.98, 0.5, "mean matrices\nof the\nannotators", ha="right", va="center", fontsize=8)
-    _curves(figure.add_subplot(grid[:, 4]), recorded, epoch)
-    when = f"epoch {epoch} of {about['epochs']}" if "epochs" in about else f"epoch {epoch}"
-    figure.text(0.012, 0.955, when, fontsize=12, weight="bold", va="center")
-    sizes, seed = about["sizes"], about["seed"]
-    below = f"real MNIST digits, simulated annotators · {sizes['n_train']} images · seed {seed}"
-    figure.text(0.012, 0.02, below, fontsize=8, color="#555555")
+        x, state = FIRST + m * STEP, light_of(recorded, m, epoch)
+        said = about["warned"][m][epoch].replace("?", ":").partition(":")[0]
+        words = {"off": "first phase", "red": said, "green": "no sign of a swap"}[state]
+        _write(figure, x, 3.16, title, size=9.5, weight="bold", color=COLOURS[m])
+        _write(figure, x, 2.96, f"● {words}", size=9, color=LIGHTS[state])
+        _panel(figure, (x, 1.2, SIZE), recorded.estimate[m, epoch, digit])
+        _matrices(_axis(figure, x, 0.5, SIZE, 0.62), recorded.matrices[m, epoch], about)
+    _curves(_axis(figure, 7.25, 0.85, 1.6, 2.1), recorded, epoch)
+    sizes = about["sizes"]
+    below = (
+        f"{about['data']} · profile {about['profile']}, {sizes['n_train']} images · seed "
+        f"{about['seed']} · matrices: green where the annotator agrees with the estimate"
+    )
+    _write(figure, 0.15, 0.15, below, size=8, color="#666666")
     return figure
 
 
-def _matrices(axis: Any, matrices: ndarray) -> None:
+def _axis(figure: Figure, x: float, y: float, width: float, height: float) -> Any:
+    """Axes at a place in inches."""
+    return figure.add_axes((x / WIDTH, y / HEIGHT, width / WIDTH, height / HEIGHT))
+
+
+def _write(figure: Figure, x: float, y: float, text: str, **look: Any) -> None:
+    figure.text(x / WIDTH, y / HEIGHT, text, va="bottom", **look)
+
+
+def _panel(figure: Figure, place: tuple[float, float, float], pixels: ndarray) -> None:
+    x, y, size = place
+    axis = _axis(figure, x, y, size, size)
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+
+
+def _matrices(axis: Any, matrices: ndarray, about: dict[str, Any]) -> None:
     """The annotators' matrices in a row: agreement green, contradiction orange."""
-    axis.set(xlim=(0, 3 * len(matrices) - 1), ylim=(2, 0), aspect="equal")
+    axis.set(xlim=(-0.2, 3 * len(matrices) - 0.8), ylim=(3.2, 0), aspect="equal", anchor="N")
     axis.axis("off")
-    for r, matrix in enumerate(matrices / 255):
-        for i in range(2):
-            for j in range(2):
-                colour = LIGHTS["green" if i == j else "red"]
-                cell = {"facecolor": colour, "alpha": 0.08 + 0.9 * float(matrix[i, j])}
-                axis.add_patch(_square(3 * r + j, i, cell))
-
-
-def _square(x: float, y: float, look: dict[str, Any]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), 1, 1, edgecolor="none", **look)
+    for r, (matrix, name) in enumerate(zip(matrices / 255, about["annotators"], strict=True)):
+        for i, j in np.ndindex(2, 2):
+            colour, alpha = LIGHTS["green" if i == j else "red"], 0.08 + 0.9 * float(matrix[i, j])
+            axis.add_patch(Rectangle((3 * r + j, i), 1, 1, facecolor=colour, alpha=alpha))
+        axis.text(3 * r + 1, 2.2, name, ha="center", va="top", fontsize=7.5)
 
 
 def _curves(axis: Any, recorded: Footage, epoch: int) -> None:
     last = recorded.watched.shape[1] - 1
     for rows, colour, dash in zip(recorded.watched, COLOURS, DASHES, strict=True):
         axis.plot(rows[: epoch + 1, 0], color=colour, linestyle=dash, linewidth=2)
-        axis.plot(epoch, rows[epoch, 0], "o", color=colour, markersize=5)
-    axis.set(xlim=(0, last), ylim=(-0.02, 1.02), xlabel="epoch")
-    axis.set_title("foreground Dice", fontsize=9)
+        axis.plot(epoch, rows[epoch, 0], "o", color=colour, markersize=5, clip_on=False)
+    axis.set(xlim=(0, last), ylim=(0, 1), yticks=[0, 0.5, 1])
+    axis.set_xlabel("epoch", fontsize=9)
+    axis.set_title("foreground Dice", fontsize=9, loc="left")
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
 
@@ -159,12 +174,7 @@ def gif(recorded: Footage, digit: int = 0) -> bytes:
         file = io.BytesIO()
         draw(recorded, epoch, digit).savefig(file, format="png")
         frames.append(Image.open(file).convert("RGB"))
-    # Colours of the whole film: those of one frame alone would flicker.
-    picked = frames[:: max(1, len(frames) // 5)][:5] + frames[-1:]
-    sheet = Image.new("RGB", (frames[0].width, frames[0].height * len(picked)))
-    for k, frame in enumerate(picked):
-        sheet.paste(frame, (0, k * frame.height))
-    palette = sheet.quantize(PALETTE, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = _palette(frames)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = io.BytesIO()
     times = [FRAME_MS] * (len(small) - 1) + [LAST_MS]
@@ -175,6 +185,21 @@ def gif(recorded: Footage, digit: int = 0) -> bytes:
     if size > 1000 * MOST_KB:
         raise ValueError(f"the GIF has {size:,} bytes, more than {MOST_KB} kB: record less")
     return file.getvalue()
+
+
+def _palette(frames: list[Image.Image]) -> Image.Image:
+    """Colours for the whole film, as those of one frame alone would flicker; greys stay grey."""
+    picked = frames[:: max(1, len(frames) // 5)][:5] + frames[-1:]
+    sheet = Image.new("RGB", (frames[0].width, frames[0].height * len(picked)))
+    for k, frame in enumerate(picked):
+        sheet.paste(frame, (0, k * frame.height))
+    greys = footage.grey(np.linspace(0, 1, footage.LEVELS + 1))
+    few = PALETTE - len(greys)
+    found = sheet.quantize(few, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    colours = [*(found.getpalette() or [])[: 3 * few], *greys.repeat(3).tolist()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    return palette
 
 
 def swap_film(file: Path | None = None, **chosen: Any) -> Film:

@@ -70,7 +70,7 @@ def record(**changes: Any) -> Footage:
     test = build.load_splits(configs[0], dataset).test
     shown = [*DIGITS]
     about = {
-        "data": f"{dataset.name}, {dataset.origin} digits with simulated annotators",
+        "data": f"{dataset.origin} {dataset.name.upper()} digits, simulated annotators",
         "profile": configs[0].profile,
         "seed": SEED,
         "sizes": {name: getattr(configs[0], name) for name in ("epochs", "n_train", "width")},

@@ -76,8 +76,12 @@ def floor(
     is split into d₀ and d₁, which is tried in small steps.
     """
     share, rest = setting.share, 1 - setting.share
-    low = np.maximum(0, traces - 1)
-    d0 = np.linspace(low, np.minimum(1, traces), SPLITS, axis=-1)
+    low, high = np.maximum(0, traces - 1), np.minimum(1, traces)
+    # The loss has kinks where an entry reaches 1 and where the hinge lets go.
+    dominant = np.full_like(traces, (1 + MARGIN) / 2)
+    kinks = [np.full_like(traces, rest), traces - share, dominant, traces - dominant]
+    tried = [np.linspace(low, high, SPLITS), np.clip(kinks, low, high)]
+    d0 = np.concatenate(tried).T
     d1 = traces[:, None] - d0
     short = np.maximum(0, MARGIN + 1 - 2 * np.stack([d0, d1])).mean(0)
     loss = setting.weight * traces[:, None, None] + setting.hinge * short[:, None]

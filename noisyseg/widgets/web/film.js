@@ -2,7 +2,7 @@
 // shown was recorded by `footage.py`; nothing is computed here but pictures.
 const RATE = 8; // epochs a second
 const HUES = ["swap", "vote", "ours"], STROKES = [[], [7, 3], [2, 3]], BORDERS = ["solid", "dashed", "dotted"];
-const SHORT = { off: "not yet: the matrices are fixed", green: "no sign of a swap" };
+const SHORT = { off: "not yet: first phase", green: "no sign of a swap" };
 
 /** The arrays of the recording, by name: `at(i, j, …)` is the part at these first indices. */
 async function opened(view, shapes) {
@@ -60,7 +60,7 @@ async function render({ model, el }) {
       make("div", { class: "nl-small nl-dim" }, settings(m))),
   }));
   function settings(m) {
-    const parts = [`λ ${about.weight[m]}`, `fixed for ${about.warm_up[m]} epochs`];
+    const parts = [`λ ${about.weight[m]}`, `first phase ${about.warm_up[m]} epochs`];
     if (about.hinge[m]) parts.push("hinge");
     return parts.join(" · ");
   }
@@ -86,7 +86,7 @@ async function render({ model, el }) {
     make("div", { class: "nl-row nl-deck" }, play, scrub.row, make("span", { class: "nl-row", role: "group", "aria-label": "digit" }, ...digits)),
     grid,
     make("p", { class: "nl-small nl-dim" },
-      "Large: the estimated truth. Beside each annotator: what they wrote, what each model expects them to write, and their matrix: rows are what is written, columns what the model holds for true, the background first. Green is agreement, orange is none."),
+      "Large: the estimated truth. In the first phase it is learned through fixed matrices; then they are released. Beside each annotator: what they wrote, what each model expects them to write, and their matrix: rows are what is written, columns what the model holds for true, the background first. Green is agreement, orange is none."),
     make("div", { class: "nl-plots" },
       make("figure", {}, make("figcaption", { class: "nl-small" }, "Foreground Dice (needs the truth)"), dice),
       make("figure", {}, make("figcaption", { class: "nl-small" }, "Class margin (needs no truth); below 0 the annotators together contradict the estimate"), margin)),
@@ -154,7 +154,7 @@ async function render({ model, el }) {
   function told() {
     const dice = about.titles.map((title, m) => `${title} ${(100 * about.watched[m][epoch][0]).toFixed(0)} %`).join(", ");
     const warned = about.titles.map((_, m) => monitor(about, m, epoch).text).find((text) => text);
-    return `${epoch ? `After epoch ${epoch} of ${last}` : "Before training"}: foreground Dice ${dice}.${warned ? ` The monitor: ${warned}` : ""}`;
+    return `${epoch ? `After epoch ${epoch} of ${last}` : "Before training"}: foreground Dice ${dice}.${warned ? ` The monitor: ${warned.split(". ")[0]}.` : ""}`;
   }
   /** Four squares, with numbers where there is room: agreement in one colour, the rest in another. */
   function matrix(canvas, values, theme, name) {
