@@ -13,7 +13,7 @@ except ModuleNotFoundError as error:
 
 from noisyseg.widgets.annotate import next_annotator
 from noisyseg.widgets.bake import book_fragments
-from noisyseg.widgets.explorer import confusion_explorer
+from noisyseg.widgets.explorer import confusion_explorer, published_runs
 from noisyseg.widgets.film import swap_film
 from noisyseg.widgets.pixel import one_pixel
 from noisyseg.widgets.skills import annotator_panel
@@ -27,6 +27,7 @@ __all__ = [
     "confusion_explorer",
     "next_annotator",
     "one_pixel",
+    "published_runs",
     "small_training",
     "swap_film",
 ]

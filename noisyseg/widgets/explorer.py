@@ -120,7 +120,7 @@ class ConfusionExplorer(Live, module="explorer"):
     ) -> None:
         if isinstance(runs, Run):
             runs = {METHODS[runs.config.method].title: runs}
-        self.runs = published_configs() if runs is None else dict(runs)
+        self.runs = published_runs() if runs is None else dict(runs)
         if not self.runs:
             raise ValueError(
                 "no run to explore: pass a finished run, or several by name; without one it takes "
@@ -183,12 +183,13 @@ class ConfusionExplorer(Live, module="explorer"):
         return self._predicted(self.at["run"], self.at["image"])
 
     def area(self) -> Box:
-        """The area that is averaged: `box`, or the pixel in the middle of the image."""
+        """The area that is averaged: `box`, or the pixel that is disputed most."""
         height, width = self.view().image.shape
         if len(self.box) == 4:
             top, left, bottom, right = map(int, self.box)
             return max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-        return height // 2, width // 2, height // 2 + 1, width // 2 + 1
+        row, column = disputed(self.view())
+        return row, column, row + 1, column + 1
 
     def _show(self, *_: Any) -> None:
         # An exception in a callback goes to a log that no reader of a notebook ever sees.
@@ -203,7 +204,7 @@ class ConfusionExplorer(Live, module="explorer"):
             self.views = [entry | {"n": self.at["n"]}]
 
     def still(self) -> Figure:
-        """The picture with the marked area, and the estimated matrices of all annotators there."""
+        """The picture with the marked area, and what can be known there of all matrices."""
         view, (top, left, bottom, right) = self.view(), self.area()
         entry = self.listed[self.at["run"]]
         names = entry["annotators"] if view.confusion is not None else []
@@ -214,7 +215,8 @@ class ConfusionExplorer(Live, module="explorer"):
         first.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, **MARK))
         for r, (axis, name) in enumerate(zip(rest, style.legible(names), strict=True)):
             found = beside(view, r, (top, left, bottom, right))
-            maps.matrix_panel(axis, found.estimated, name, entry["classes"])
+            shown = np.where(found.known, found.estimated, np.nan)
+            maps.matrix_panel(axis, shown, name, entry["classes"])
             if axis is not rest[0]:
                 axis.set_yticklabels([])
         return figure
@@ -248,6 +250,22 @@ class ConfusionExplorer(Live, module="explorer"):
         self.views, self.arrays = entries, b"".join(parts)
 
 
+def disputed(view: View) -> tuple[int, int]:
+    """Row and column of the pixel at which the annotators' votes are divided most evenly.
+
+    The middle of the image where there is no label or no dispute.
+    """
+    height, width = view.image.shape
+    if view.labels is None:
+        return height // 2, width // 2
+    marked, seen = (view.labels > 0).sum(0), (view.labels >= 0).sum(0)
+    divided = marked * (seen - marked)
+    if not divided.any():
+        return height // 2, width // 2
+    row, column = np.unravel_index(divided.argmax(), divided.shape)
+    return int(row), int(column)
+
+
 def coded(
     view: View, number: int, n: int, offset: int, levels: int = LEVELS
 ) -> tuple[dict[str, Any], bytes]:
@@ -273,6 +291,7 @@ def coded(
         "labels": view.labels is not None,
         "truth": view.truth is not None,
         "confusion": view.confusion is not None,
+        "start": disputed(view),
     }
     return entry, b"".join(parts)
 
@@ -285,7 +304,7 @@ def _test_images(dataset: str, limit: int | None) -> SegmentationDataset:
     return test
 
 
-def published_configs(
+def published_runs(
     datasets: Sequence[str] = DATASETS, methods: Sequence[str] = SHOWN
 ) -> dict[str, Run | ExperimentConfig]:
     """The published runs of the data sets that are prepared here, by a name for a list."""

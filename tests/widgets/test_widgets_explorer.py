@@ -156,6 +156,13 @@ def test_a_run_without_matrices_and_one_whose_model_is_gone(runs, tmp_path):
     assert explorer.views[0]["n"] == 3
 
 
+def test_it_begins_at_the_pixel_that_is_disputed_most(explorer):
+    view, (top, left, *_) = explorer.view(), explorer.area()
+    votes = {p: sum(view.labels[r][p] for r in range(3)) for p in np.ndindex(view.image.shape)}
+    assert votes[top, left] in (1, 2) and explorer.views[0]["start"] == (top, left)
+    assert module.disputed(view._replace(labels=0 * view.labels)) == (12, 12)
+
+
 def test_the_area_stays_in_the_picture_and_in_the_still(explorer, runs):
     explorer.box = [-4, 20, 5, 99]
     assert explorer.area() == (0, 20, 5, 24)

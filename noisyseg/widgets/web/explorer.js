@@ -120,14 +120,14 @@ class Explorer {
     event.preventDefault();
   }
 
-  /** The pinned area within the image, or the pixel in its middle. */
+  /** The pinned area within the image, or the pixel that is disputed most. */
   area() {
     const { height, width } = this.view;
     if (this.pinned) {
       const [top, left, bottom, right] = this.pinned;
       if (top < height && left < width) return [top, left, Math.min(bottom, height), Math.min(right, width)];
     }
-    const [y, x] = [Math.floor(height / 2), Math.floor(width / 2)];
+    const [y, x] = this.view.start;
     return [y, x, y + 1, x + 1];
   }
 
