@@ -269,27 +269,38 @@ def test_the_explorer_by_keyboard_and_the_readers_one_by_one(pages, browser, pic
         assert found["on"] == [True, False, True, True] and found["image"] == 1
         page.page.get_by_test_id("explorer-annotator-3").press("Enter")
         page.page.get_by_test_id("explorer-labels-opacity").press("End")
-        page.page.keyboard.press("Escape")
         found = state(page, "explorer")
-        assert found["on"] == [True, False, True, True] or found["on"][3] is False
-        assert found["layers"]["labels"] == 1
+        assert found["on"] == [True, False, True, False] and found["layers"]["labels"] == 1
+
+
+def assert_close(first, now):
+    """What the page said at once is what the kernel says."""
+    if first["pixels"] == now["pixels"]:
+        assert first["words"] == now["words"]
+        assert np.allclose(first["estimated"], now["estimated"], atol=1e-6)
 
 
 def both(page, measured, where):
     """Paint, explore and save where there is a kernel."""
-    wait(page, "annotate", "!s.waiting")
-    at, took = canvas_of(page, "annotate"), []
+    kernel = "s.source === 'kernel'"
+    wait(page, "annotate", kernel)
+    at, here, there = canvas_of(page, "annotate"), [], []
     stroke(page, at, line((0.4, 0.4), (0.6, 0.5), 5))
     for point in line((0.35, 0.3), (0.7, 0.6), 20):
+        before = wait(page, "annotate", kernel)
         page.page.mouse.move(*at(*point))
         page.page.mouse.down()
         page.page.mouse.up()
-        took.append(wait(page, "annotate", "!s.waiting && s.ms !== null")["ms"])
+        first = state(page, "annotate")
+        now = wait(page, "annotate", kernel)
+        assert_close(first, now)
+        here.append(now["ms"])
+        there += [now["kernel"]] if now["pixels"] != before["pixels"] else []
     measured(
-        f"next annotator with a kernel, {where}: median {statistics.median(took):.0f} ms, "
-        f"a tenth longer than {np.quantile(took, 0.9):.0f} ms"
+        f"next annotator with a kernel, {where}: the page median {statistics.median(here):.1f} ms, "
+        f"the kernel {statistics.median(there):.0f} ms"
     )
-    assert statistics.median(took) < 400
+    assert statistics.median(here) < 100
     painted = wait(page, "annotate", "s.pixels > 20 && s.words.length > 0")
     assert any("digit" in text for text in painted["words"])
     page.page.get_by_test_id("annotate-save").click()
@@ -316,7 +327,7 @@ def test_both_in_jupyterlab(place, browser, pictures, measured):
             both(page, measured, "in JupyterLab")
             saved = place / "books" / "drawn" / "mnist"
             assert np.array(Image.open(saved / "newcomer" / "test-00000.png")).max() == 255
-            assert (saved / "images" / "test-00002.png").exists()
+            assert len([*(saved / "images").iterdir()]) == 3
             for name in NAMES:
                 part = page.page.get_by_test_id(name)
                 part.screenshot(path=pictures / f"lab-{name}.png")

@@ -1,6 +1,6 @@
 // needs: newcomer picture
-// Be the next annotator: paint with brush and eraser, by hand or by keys. Where there is a kernel
-// it measures what is painted, else `newcomer.js` does; this file shows the answer.
+// Be the next annotator: paint with brush and eraser, by hand or by keys. `newcomer.js` answers at
+// once; where there is a kernel its own answer takes that one's place as soon as it comes.
 
 const TITLES = { majority: "Majority vote", staple: "STAPLE", calibrated: "Calibrated vote" };
 const MINE = "#ff3bd4", TRUTH = "#ffffff";
@@ -46,7 +46,7 @@ class Annotate {
     }));
     this.newcomers = this.tasks.map(() => null);
     Object.assign(this, { task: model.get("at").task, image: model.get("at").image });
-    Object.assign(this, { size: 3, eraser: false, others: false, revealed: false, down: false, undo: [], ms: null });
+    Object.assign(this, { size: 3, eraser: false, others: false, revealed: false, down: false, undo: [], ms: null, kernel: null });
     this.cursor = null;
     this.pictures = new Map();
     Object.assign(this, frame(el, "annotate", "Be the next annotator"));
@@ -258,16 +258,14 @@ class Annotate {
     }
   }
 
-  /** Ask for the answer to what is painted: the twin in this page at once, or the kernel. */
+  /** Answer to what is painted: at once in this page, and then by the kernel where there is one. */
   publish(changed = false, time = performance.now()) {
-    if (changed) this.changed = true;
-    if (this.baked) {
-      if (changed) this.measureHere(time);
-      return;
+    if (changed) {
+      this.changed = true;
+      this.measureHere(time);
     }
-    if (changed) this.draw();
     // One question at a time: the kernel answers twenty times a second, the hand moves faster.
-    if (this.waiting || !this.changed) return;
+    if (this.baked || this.waiting || !this.changed) return;
     this.changed = false;
     const key = `${this.task}:${this.image}`, masks = { ...this.model.get("masks") };
     if (this.mask) masks[key] = packBits(this.mask);
@@ -284,6 +282,7 @@ class Annotate {
     const newcomer = this.newcomers[this.task];
     newcomer.paint(this.image, this.mask);
     this.shown = newcomer.measure(this.image);
+    this.source = "page";
     this.refresh();
     this.ms = performance.now() - time;
     this.report();
@@ -291,12 +290,13 @@ class Annotate {
 
   answered(answer) {
     if (this.waiting && answer.n >= this.waiting.n) {
-      this.ms = performance.now() - this.waiting.time;
+      this.kernel = performance.now() - this.waiting.time;
       this.waiting = null;
     }
+    const newest = !this.changed && answer.n === this.sent && answer.image === this.image;
     if (answer.error) this.say(answer.error, "error");
-    else if (answer.image === this.image) { this.shown = answer; this.refresh(); }
-    this.report();
+    else if (newest) { this.shown = answer; this.source = "kernel"; this.refresh(); }
+    else this.report();
     this.publish();
   }
 
@@ -313,11 +313,11 @@ class Annotate {
   report() {
     const task = this.current, answer = this.shown;
     const took = this.ms == null ? "" : ` · ${this.ms.toFixed(0)} ms`;
-    if (!answer?.error) this.say(`${task.name} (${task.origin}), ${task.image_ids[this.image]}: ${this.mask ? this.mask.reduce((a, b) => a + b, 0) : "no"} pixels painted${took}`);
+    this.say(`${task.name} (${task.origin}), ${task.image_ids[this.image]}: ${this.mask ? this.mask.reduce((a, b) => a + b, 0) : "no"} pixels painted${took}${this.source === "kernel" ? `, the kernel ${this.kernel.toFixed(0)} ms` : ""}`);
     this.tell({
       task: this.task, image: this.image, pixels: this.mask?.reduce((a, b) => a + b, 0) ?? null, ms: this.ms,
       relative: answer?.relative.at(-1), words: answer?.words, estimated: answer?.estimated, revealed: this.revealed,
-      size: this.size, eraser: this.eraser, cursor: this.cursor, waiting: Boolean(this.waiting),
+      size: this.size, eraser: this.eraser, cursor: this.cursor, source: this.source, kernel: this.kernel,
     });
   }
 

@@ -37,8 +37,8 @@ class Explorer {
       class: "nl-paint", tabindex: "0", role: "application", "data-testid": "explorer-canvas", "aria-label": `Test image. ${KEYS_HERE}`,
     });
     const layer = (name, what) => slider(what, { min: 0, max: 1, step: 0.05, value: this.layers[name], write: (v) => `${Math.round(100 * v)} %`, id: `explorer-${name}-opacity` },
-      (v) => { this.layers[name] = v; this.draw(); }).row;
-    this.outlined = button("truth", () => { this.truth = !this.truth; this.press(this.outlined, this.truth); this.draw(); }, { id: "explorer-truth", pressed: true });
+      (v) => { this.layers[name] = v; this.redraw(); }).row;
+    this.outlined = button("truth", () => { this.truth = !this.truth; this.press(this.outlined, this.truth); this.redraw(); }, { id: "explorer-truth", pressed: true });
     this.where = make("p", { class: "nl-small", "data-testid": "explorer-where", "aria-live": "polite" });
     this.cards = make("div", { class: "nl-cards" });
     this.body.append(
@@ -195,7 +195,7 @@ class Explorer {
     const { annotators, classes } = this.entry;
     this.cards.dataset.of = `${this.run}`;
     this.people = annotators.map((name, r) => {
-      const control = button(name, () => { person.on = !person.on; this.press(control, person.on); this.draw(); }, { id: `explorer-annotator-${r}`, pressed: true, title: "show or hide what they wrote" });
+      const control = button(name, () => { person.on = !person.on; this.press(control, person.on); this.redraw(); }, { id: `explorer-annotator-${r}`, pressed: true, title: "show or hide what they wrote" });
       control.prepend(make("i", { style: `background:${PEOPLE[r % PEOPLE.length]}` }));
       const estimated = matrixTable(classes, "estimated", `explorer-estimated-${r}`), real = matrixTable(classes, this.entry.reference ? "counted by the reference" : "true", `explorer-true-${r}`);
       const picture = make("canvas", { class: "nl-pixels", role: "img", "aria-label": `What the network expects ${name} to write` });
@@ -255,7 +255,18 @@ class Explorer {
     this.draw();
     this.ms = performance.now() - time;
     this.say(`${entry.dataset} (${entry.origin}), ${view.image_id}, ${where} · ${this.ms.toFixed(0)} ms`);
-    this.tell({ run: this.run, image: this.image, box, belief: shares, found, ms: this.ms, on: this.people.map((person) => person.on), layers: this.layers });
+    this.found = { belief: shares, found };
+    this.report();
+  }
+
+  report() {
+    this.tell({ run: this.run, image: this.image, box: this.box, ...this.found, ms: this.ms, on: this.people.map((person) => person.on), layers: this.layers, truth: this.truth });
+  }
+
+  /** Draw after a layer or an outline was switched. */
+  redraw() {
+    this.draw();
+    if (this.view) this.report();
   }
 
   draw() {
