@@ -62,7 +62,7 @@ def test_playground_in_jupyterlab(lab, browser, pictures, measured):
         page.open_lab(lab("50_playground.ipynb"))
         page.explorer("Annotators of")  # the last one: all cells have run
         page.page.wait_for_selector("text=the panel knows the five annotators: True")
-        for part in (studio, landscape, explorer, training):
+        for part in (studio, one_pixel, explorer, training):
             part(page, pictures, measured)
         panel = page.explorer("Annotators of")
         took = page.choose(panel, "annotator", "under")
@@ -95,13 +95,17 @@ def studio(page, pictures, measured):
     frame.locator('.noisyseg-status[data-state="ready"]').wait_for()
 
 
-def landscape(page, pictures, measured):
-    frame = page.explorer("The loss of one pixel")
-    took = page.slider(frame, "trace weight λ", 3)
-    text, state = page.status(frame)
-    assert state == "ready" and "ends at p(class 1)" in text
-    measured(f"landscape: {kernel_ms(text)} ms in the kernel, {took:.0f} ms on the page")
-    frame.screenshot(path=pictures / "landscape.png")
+def one_pixel(page, pictures, measured):
+    frame = page.page.get_by_test_id("pixel")
+    frame.scroll_into_view_if_needed()
+    page.page.wait_for_selector('[data-testid="verdict"]:text-is("The vote")')
+    page.page.get_by_test_id("hinge").focus()
+    page.page.keyboard.press("Home")  # the checks of the notebook left λ and the hinge high
+    page.page.wait_for_selector('[data-testid="verdict"]:text-is("The swap")')
+    frame.screenshot(path=pictures / "pixel.png")
+    film = page.page.get_by_test_id("film")
+    film.get_by_text("After epoch 30 of 30").wait_for()
+    film.screenshot(path=pictures / "film.png")
 
 
 def explorer(page, pictures, measured):

@@ -1,4 +1,4 @@
-"""Live explorers in headless Chromium: in JupyterLab, and baked into a page without a kernel.
+"""Live explorers in headless Chromium: in JupyterLab, in Voila, and baked into a page alone.
 
 Frames a second are measured and printed at the end of the session. Pictures go to
 NOISYSEG_SCREENSHOTS, or to pytest's temporary folder.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import chromium, jupyter_lab, needs_browser, screen
+from browser import chromium, jupyter_lab, needs_browser, screen, voila
 from nbformat.v4 import new_code_cell, new_notebook
 
 from noisyseg.widgets import book_fragments
@@ -232,20 +232,40 @@ def test_both_in_jupyterlab(tmp_path, browser, pictures, measured):
             found = page.page.evaluate(FRAMES, ["belief", 90])
             measured(f"one pixel in JupyterLab: {found['fps']:.0f} frames a second")
             page.page.get_by_test_id("lesson-hinge").click()
-            assert until(page, "pixel", "outcome", "vote")["hinge"] == 2
+            assert until(page, "pixel", "hinge", 2)["outcome"] == "vote"
             page.page.get_by_test_id("pixel").screenshot(path=pictures / "lab-pixel.png")
             until(page, "film", "epoch", 30)
             press(page, "scrub", "ArrowLeft", 5)
             until(page, "film", "epoch", 25)
             page.page.get_by_test_id("film").screenshot(path=pictures / "lab-film.png")
             asked(page, "print('python hears', pixel.weight, pixel.hinge, film.epoch)")
-            page.page.wait_for_selector("text=python hears 1.4 2 25")
+            page.page.wait_for_selector("text=python hears 1.4 2.0 25")
             asked(page, "pixel.weight = 0.7; pixel.hinge = 0.0; film.epoch = 3")
             until(page, "pixel", "weight", 0.7)
             until(page, "film", "epoch", 3)
             assert not page.errors
             outside = [url for url in page.requests if "127.0.0.1" not in url]
             assert all(url.startswith(("blob:", "data:")) for url in outside), outside
+
+
+def test_both_in_voila(tmp_path, browser, pictures):
+    book = new_notebook(cells=[
+        new_code_cell("from noisyseg import widgets\nwidgets.one_pixel()"),
+        new_code_cell("widgets.swap_film()"),
+    ])  # fmt: skip
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(book, tmp_path / "app.ipynb")
+    with voila(tmp_path, tmp_path / "app.ipynb") as address:
+        with screen(browser, pictures, "live-voila", 1400, 1500) as page:
+            page.page.goto(address)
+            until(page, "pixel", "outcome", "vote")
+            press(page, "weight", "ArrowRight", 14)
+            until(page, "pixel", "outcome", "swap")
+            until(page, "film", "epoch", 30)
+            press(page, "scrub", "Home")
+            until(page, "film", "epoch", 0)
+            assert not page.errors
+            page.shot("voila-live")
 
 
 def asked(page, code):

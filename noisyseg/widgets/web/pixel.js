@@ -208,6 +208,7 @@ function render({ model, el }) {
     began = performance.now();
     wake();
   }
+  // Most happens in the first steps: the walk along the path begins slowly.
   function advance(time) {
     if (moving) {
       const part = clamp((time - began) / 500, 0, 1), ease = part * part * (3 - 2 * part);
@@ -305,7 +306,7 @@ function render({ model, el }) {
     shade(pen, area, theme, at.share);
     contours(pen, px, py, theme);
     axes(pen, area, theme, [[0, "0"], [0.5, "0.5"], [1, "1"]].map(([v, w]) => [px(v), w]), [0, 0.5, 1, 1.5, 2].map((v) => [py(v), String(v)]), "p(foreground)", "mean trace");
-    const still = Math.round(now.warmUp * STEPS), shown = Math.max(1, Math.round(traveller * (STEPS - 1)));
+    const still = Math.round(now.warmUp * STEPS), shown = Math.max(1, Math.round(traveller ** 3 * (STEPS - 1)));
     for (const [from, to, dash] of [[0, Math.min(still, shown), [3, 5]], [Math.max(0, still - 1), shown, []]]) {
       if (to <= from) continue;
       for (const [w, c] of [[6, theme.paper], [3, theme.ink]]) {
@@ -394,7 +395,7 @@ function render({ model, el }) {
       if (px(still) - area.left > 60) pen.fillText("matrices still", area.left + 4, area.top + 12);
     }
     axes(pen, area, theme, [0, STEPS / 2, STEPS].map((v) => [px(v), String(v)]), [0, 1, 2].map((v) => [py(v), String(v)]), "step of the descent", "");
-    const shown = Math.max(1, Math.round(traveller * (STEPS - 1)));
+    const shown = Math.max(1, Math.round(traveller ** 3 * (STEPS - 1)));
     const lines = [["p(foreground)", route.belief, theme.ink, []], ["mean trace", route.trace, theme.accent, [7, 3]], ["cross-entropy", route.likelihood, theme.dim, [2, 3]]];
     const heights = apart(lines.map(([, row]) => py(row[STEPS - 1])), 15, area.top + 4, area.bottom);
     lines.forEach(([name, row, hue, dash], n) => {
