@@ -251,15 +251,16 @@ class ConfusionExplorer(Live, module="explorer"):
 
 
 def disputed(view: View) -> tuple[int, int]:
-    """Row and column of the pixel at which the annotators' votes are divided most evenly.
+    """Row and column of the first pixel at which most pairs of annotators differ.
 
     The middle of the image where there is no label or no dispute.
     """
     height, width = view.image.shape
     if view.labels is None:
         return height // 2, width // 2
-    marked, seen = (view.labels > 0).sum(0), (view.labels >= 0).sum(0)
-    divided = marked * (seen - marked)
+    seen = (view.labels >= 0).sum(0)
+    votes = [(view.labels == c).sum(0) for c in range(len(view.probs))]
+    divided = np.sum([count * (seen - count) for count in votes], 0)
     if not divided.any():
         return height // 2, width // 2
     row, column = np.unravel_index(divided.argmax(), divided.shape)

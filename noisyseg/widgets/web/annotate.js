@@ -85,7 +85,7 @@ class Annotate {
     const pager = make("div", { class: "nl-row" }, ...(this.tabs.length > 1 ? this.tabs : []),
       make("span", { class: "nl-row nl-pager" }, button("‹", act(() => this.turn(-1)), { id: "annotate-previous", title: "image before" }), this.counter,
         button("›", act(() => this.turn(1)), { id: "annotate-next", title: "next image" })));
-    const left = make("div", { class: "nl-side" }, this.canvas, this.legend, this.gauge, tools, this.width.row,
+    const left = make("div", { class: "nl-left" }, this.canvas, this.legend, this.gauge, tools, this.width.row,
       make("div", { class: "nl-row" }, this.show, this.reveal),
       make("div", { class: "nl-row" }, make("label", { class: "nl-row" }, "your name", this.named), this.saver),
       make("p", { class: "nl-dim nl-small" }, KEYS));
@@ -373,7 +373,7 @@ class Annotate {
     this.gauge.replaceChildren(
       make("div", { class: "nl-small" }, make("b", {}, "How wide you draw beside the others")),
       make("div", { class: "nl-gauge", role: "img", "aria-label": `Offsets in pixels: ${told}` }, make("span", { class: "nl-middle" }), ...marks,
-        make("span", { class: "nl-end" }, `−${most} px narrower`), make("span", { class: "nl-end nl-right" }, `wider +${most} px`)),
+        make("span", { class: "nl-end" }, `−${most} px narrower`), make("span", { class: "nl-end nl-far" }, `wider +${most} px`)),
       make("div", { class: "nl-legend nl-small" }, ...listed.map(([name, value]) => named(this.colourOf(name), `${name} ${signed(value)}`)),
         ...silent.map((name) => named(this.colourOf(name), `${name}: no edge`))),
     );

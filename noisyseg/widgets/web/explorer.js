@@ -44,7 +44,7 @@ class Explorer {
     this.body.append(
       make("div", { class: "nl-row" }, make("label", { class: "nl-select" }, "network", this.select)),
       make("div", { class: "nl-columns nl-explorer" },
-        make("div", { class: "nl-side" }, this.canvas, this.page.row,
+        make("div", { class: "nl-left" }, this.canvas, this.page.row,
           make("b", { class: "nl-small" }, "Layers"), layer("image", "picture"), layer("labels", "labels"), layer("estimate", "estimated truth"),
           make("div", { class: "nl-row" }, "outlines", this.outlined, make("span", { class: "nl-dim nl-small" }, "and of each annotator, by the button with the name")), make("p", { class: "nl-dim nl-small" }, KEYS_HERE)),
         make("div", { class: "nl-facts" }, this.where, this.cards, this.note = make("p", { class: "nl-dim nl-small" }))),
@@ -197,10 +197,12 @@ class Explorer {
     this.people = annotators.map((name, r) => {
       const control = button(name, () => { person.on = !person.on; this.press(control, person.on); this.redraw(); }, { id: `explorer-annotator-${r}`, pressed: true, title: "show or hide what they wrote" });
       control.prepend(make("i", { style: `background:${PEOPLE[r % PEOPLE.length]}` }));
-      const estimated = matrixTable(classes, "estimated", `explorer-estimated-${r}`), real = matrixTable(classes, this.entry.reference ? "counted by the reference" : "true", `explorer-true-${r}`);
+      const many = classes.length > 2, tints = many ? CLASSES : null;
+      const estimated = matrixTable(classes, "estimated", `explorer-estimated-${r}`, tints);
+      const real = matrixTable(classes, this.entry.reference ? "by the reference" : "true", `explorer-true-${r}`, tints);
       const picture = make("canvas", { class: "nl-pixels", role: "img", "aria-label": `What the network expects ${name} to write` });
       const person = { on: true, control, estimated, real, picture, said: make("span", { class: "nl-small nl-dim" }) };
-      person.card = make("div", { class: "nl-card" }, picture, make("div", { class: "nl-row" }, control, person.said), make("div", { class: "nl-tables" }, estimated.table, real.table));
+      person.card = make("div", { class: "nl-card" }, picture, make("div", { class: "nl-row" }, control, person.said), make("div", { class: many ? "nl-tables nl-beside nl-many" : "nl-tables nl-beside" }, estimated.table, real.table));
       return person;
     });
     this.cards.replaceChildren(...(this.view.confusion ? this.people.map((person) => person.card)

@@ -63,16 +63,16 @@ function place(event, canvas, height, width) {
   return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
 }
 
-/** A table for a confusion matrix; `set(matrix, known)` fills it, [reported][true]. */
-function matrixTable(classes, caption, id = null) {
-  const short = (name) => make("span", { title: name, class: "nl-class" }, name);
+/** A table for a confusion matrix; `set(matrix, known)` fills it, [reported][true]. `tints`: colours of classes. */
+function matrixTable(classes, caption, id = null, tints = null) {
+  const short = (name, c) => make("span", { title: name, class: "nl-class" }, tints ? make("i", { style: `background:${tints[c % tints.length]}` }) : "", name);
   const marks = classes.map(() => make("span", { class: "nl-tick", "aria-hidden": "true" }));
-  const heads = classes.map((name, t) => make("th", { scope: "col" }, short(name), marks[t]));
+  const heads = classes.map((name, t) => make("th", { scope: "col" }, short(name, t), marks[t]));
   const cells = classes.map(() => classes.map(() => make("td")));
   const table = make(
     "table", { class: "nl-matrix", "data-testid": id }, make("caption", {}, caption),
     make("thead", {}, make("tr", {}, make("th", { scope: "col", title: "rows: what was written; columns: the truth" }, "wrote ↓"), ...heads)),
-    make("tbody", {}, ...classes.map((name, c) => make("tr", {}, make("th", { scope: "row" }, short(name)), ...cells[c]))),
+    make("tbody", {}, ...classes.map((name, c) => make("tr", {}, make("th", { scope: "row" }, short(name, c)), ...cells[c]))),
   );
   const set = (matrix, known = null) => {
     classes.forEach((_, t) => {
