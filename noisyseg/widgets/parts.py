@@ -31,10 +31,13 @@ table.noisyseg-matrix td {border: 1px solid #bbb;}
 table.noisyseg-matrix th {white-space: nowrap;}
 table.noisyseg-matrix th span {display: inline-block; max-width: 76px; overflow: hidden;
   text-overflow: ellipsis; vertical-align: bottom;}
-table.noisyseg-many {font-size: 11px;}
-table.noisyseg-many td, table.noisyseg-many th {padding: 1px 3px;}
+.noisyseg-explorer table.noisyseg-matrix td, .noisyseg-explorer table.noisyseg-matrix th {
+  padding: 1px 5px; line-height: 1.5;}
+.noisyseg-explorer table.noisyseg-many {font-size: 11px;}
+.noisyseg-explorer table.noisyseg-many td, .noisyseg-explorer table.noisyseg-many th {
+  padding: 1px 3px; max-width: 62px;}
 table.noisyseg-many th span {max-width: 34px;}
-table.noisyseg-many th:first-child span {max-width: 48px;}
+table.noisyseg-many th:first-child span {max-width: 56px;}
 .noisyseg-explorer table.dataframe td, .noisyseg-explorer table.dataframe th {
   padding: 2px 12px; text-align: right;}
 </style>"""
@@ -140,7 +143,7 @@ def png(pixels: ndarray) -> bytes:
 
 def drawing(width_px: int) -> Image:
     """An empty picture for a figure, at most `width_px` wide and never stretched."""
-    layout = Layout(width="100%", max_width=f"{width_px}px", align_self="flex-start")
+    layout = Layout(width="100%", max_width=f"{width_px}px", align_self="flex-start", margin="0")
     return Image(format="png", layout=layout)
 
 
@@ -167,7 +170,7 @@ def matrix_table(matrix: ndarray, classes: Sequence[str], caption: str = "") -> 
     many = " noisyseg-many" if len(classes) > 2 else ""
     return (
         f'<table class="noisyseg-matrix{many}"><caption>{html.escape(caption)}</caption>'
-        f'<tr><th title="rows: written, columns: true">↓ written</th>{head}</tr>'
+        f'<tr><th title="rows: written, columns: true">wrote ↓</th>{head}</tr>'
         f"{''.join(lines)}</table>"
     )
 

@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[float, float] | None] = {
     "class_swap": None,
 }
 DATASETS = ("mnist", "coloured", "lidc", "ms", "brats")
-CARD_WIDTH = "min(215px, 100%)"
+CARD_WIDTH = "min(228px, 100%)"
 LEGEND = (
     "<small>white: rightly marked · red: marked beside the truth · blue: missed · "
     "columns of the tables: the truth</small>"

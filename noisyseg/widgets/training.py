@@ -84,7 +84,7 @@ class SmallTraining(Explorer):
         self.labels = dropdown("labels an image", [("all", "dense"), ("one", "one"), ("two", "k2")])
         self.method = dropdown("method", [(METHODS[m].title, m) for m in CHOICES])
         self.weight = slider("trace weight λ", 0.0, 0, 2, 0.1)
-        self.warm_up = slider("warm-up, % of epochs", 0, 0, 90, 10, whole=True)
+        self.warm_up = slider("warm-up, %", 0, 0, 90, 10, whole=True)
         self.brought = HTML()
         self.digits = slider("digits", 400, 100, 1000, 100, whole=True)
         self.epochs = slider("epochs", 6, 1, 20, 1, whole=True)
