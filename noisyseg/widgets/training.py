@@ -90,7 +90,7 @@ class SmallTraining(Explorer):
         self.epochs = slider("epochs", 6, 1, 20, 1, whole=True)
         self.start = Button(description="Train", button_style="success")
         self.end = Button(description="Stop", disabled=True)
-        self.light, self.table = HTML(), HTML()
+        self.light, self.table = HTML(), HTML(layout={"max_width": "100%", "overflow": "auto"})
         self.curve, self.pictures = drawing(520), row([])
         self.history: list[dict[str, float]] = []
         self.thread: threading.Thread | None = None
