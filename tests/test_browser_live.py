@@ -71,7 +71,7 @@ def state(page, name):
 def until(page, name, key, value):
     """Wait for a value in the explorer's state, and give the whole of it."""
     script = "([n, k, v]) => JSON.stringify(JSON.parse(document.querySelector(" + (
-        "`[data-testid=\"${n}\"]`).dataset.state ?? '{}')[k]) === JSON.stringify(v)"
+        "`[data-testid=\"${n}\"]`)?.dataset.state ?? '{}')[k]) === JSON.stringify(v)"
     )
     page.page.wait_for_function(script, arg=[name, key, value])
     return state(page, name)
