@@ -71,7 +71,7 @@ def state(page, name):
 def until(page, name, key, value):
     """Wait for a value in the explorer's state, and give the whole of it."""
     script = "([n, k, v]) => JSON.stringify(JSON.parse(document.querySelector(" + (
-        "`[data-testid=\"${n}\"]`).dataset.state ?? '{}')[k]) === JSON.stringify(v)"
+        "`[data-testid=\"${n}\"]`)?.dataset.state ?? '{}')[k]) === JSON.stringify(v)"
     )
     page.page.wait_for_function(script, arg=[name, key, value])
     return state(page, name)
@@ -214,11 +214,13 @@ def bright(page, test_id):
 
 
 def test_both_in_jupyterlab(tmp_path, browser, pictures, measured):
-    book = new_notebook(cells=[
-        new_code_cell("from noisyseg import widgets\npixel = widgets.one_pixel()\npixel"),
-        new_code_cell("film = widgets.swap_film()\nfilm"),
-        new_code_cell("print('done', pixel.weight)"),
-    ])  # fmt: skip
+    book = new_notebook(
+        cells=[
+            new_code_cell("from noisyseg import widgets\npixel = widgets.one_pixel()\npixel"),
+            new_code_cell("film = widgets.swap_film()\nfilm"),
+            new_code_cell("print('done', pixel.weight)"),
+        ]
+    )
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
     (tmp_path / "books").mkdir()
     nbformat.write(book, tmp_path / "books" / "live.ipynb")
@@ -249,10 +251,12 @@ def test_both_in_jupyterlab(tmp_path, browser, pictures, measured):
 
 
 def test_both_in_voila(tmp_path, browser, pictures):
-    book = new_notebook(cells=[
-        new_code_cell("from noisyseg import widgets\nwidgets.one_pixel()"),
-        new_code_cell("widgets.swap_film()"),
-    ])  # fmt: skip
+    book = new_notebook(
+        cells=[
+            new_code_cell("from noisyseg import widgets\nwidgets.one_pixel()"),
+            new_code_cell("widgets.swap_film()"),
+        ]
+    )
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
     nbformat.write(book, tmp_path / "app.ipynb")
     with voila(tmp_path, tmp_path / "app.ipynb") as address:

@@ -78,9 +78,10 @@ def packed(array: ndarray, dtype: str = "u1") -> bytes:
         [0, 128, 255]
     """
     values = np.asarray(array)
-    if dtype == "u1" and values.dtype.kind == "f":
-        if not ((values >= 0) & (values <= 1)).all():
-            low, high = values.min(), values.max()
-            raise ValueError(f"values from {low:g} to {high:g}: 8 bits hold 0…1; rescale them")
+    most = 1 if values.dtype.kind == "f" else 255
+    if dtype == "u1" and not ((values >= 0) & (values <= most)).all():
+        low, high = values.min(), values.max()
+        raise ValueError(f"values from {low:g} to {high:g}: 8 bits hold 0…{most}; rescale them")
+    if dtype == "u1" and most == 1:
         values = np.round(255 * values)
     return np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<")).tobytes()

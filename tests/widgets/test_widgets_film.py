@@ -98,8 +98,10 @@ def test_the_stored_recording_shows_the_swap_and_two_cures(stored):
     assert dice[0] < 0.1 and (dice[1:] > 0.85).all()
     assert stored.watched[0, stored.about["warm_up"][0], 0] > 0.5, "it was found before the release"
     assert [light_of(stored, m, stored.about["sizes"]["epochs"]) for m in range(3)] == [
-        "red", "green", "green",
-    ]  # fmt: skip
+        "red",
+        "green",
+        "green",
+    ]
     # The swap explains the labels no worse: what is expected of the annotators hardly differs.
     written = stored.written.astype(float) / 255
     error = np.abs(stored.expected[:, -1].astype(float) / 255 - written).mean((1, 2, 3, 4))

@@ -133,8 +133,9 @@ def test_the_book_knows_its_explorers(monkeypatch):
 def test_packed_values():
     assert list(packed(np.array([[0, 255]], np.uint8))) == [0, 255]
     assert packed(np.array([1], ">i4"), "i4") == b"\x01\0\0\0"
-    with pytest.raises(ValueError, match="8 bits hold 0…1"):
-        packed(np.array([0.0, 1.5]))
+    for values, said in (([0.0, 1.5], "8 bits hold 0…1;"), ([0, 256], "8 bits hold 0…255;")):
+        with pytest.raises(ValueError, match=said):
+            packed(np.array(values))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -164,6 +165,30 @@ def test_the_model_of_a_page_is_that_of_a_kernel(trial, tmp_path):
         silent.goto(file.as_uri())
         assert silent.get_by_alt_text(trial.told()).bounding_box()["width"] > 100
         assert not silent.get_by_test_id("trial").count()
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_theme_of_the_page_wins_over_that_of_the_system(trial, tmp_path, scheme):
+    file = tmp_path / "page.html"
+    file.write_text(f"<!doctype html><meta charset=utf-8><body>{trial.fragment()}", "utf-8")
+    script = "element => getComputedStyle(element).backgroundColor"
+    with chromium() as browser:
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(file.as_uri())
+        shown = page.get_by_test_id("trial")
+        paper = {"light": "rgb(255, 255, 255)", "dark": "rgb(23, 24, 28)"}
+        assert shown.evaluate(script) == paper[scheme]
+        for name, theme, value in (
+            ("jpThemeLight", "light", "true"),
+            ("jpThemeLight", "dark", "false"),
+            ("theme", "light", "light"),
+            ("theme", "dark", "dark"),
+            ("theme", scheme, "auto"),
+        ):
+            page.evaluate("([n, v]) => { document.body.dataset[n] = v; }", [name, value])
+            assert shown.evaluate(script) == paper[theme], (name, value)
+            page.evaluate("n => { delete document.body.dataset[n]; }", name)
 
 
 @needs_browser

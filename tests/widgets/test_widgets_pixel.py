@@ -32,10 +32,15 @@ def loss_of(setting, p, b, c):
     ones = [b if vote else c for vote in setting.votes]
     matrices = torch.tensor([[[1 - x[0], 1 - x[1]], x] for x in ones], dtype=torch.float64)
     probs = torch.tensor([1 - p, p], dtype=torch.float64).view(1, 2, 1, 1)
-    return float(losses.disentangling_loss(
-        probs, matrices[None, ..., None, None], wrote.view(1, -1, 1, 1),
-        trace_weight=setting.weight, dominance_weight=setting.hinge,
-    ))  # fmt: skip
+    return float(
+        losses.disentangling_loss(
+            probs,
+            matrices[None, ..., None, None],
+            wrote.view(1, -1, 1, 1),
+            trace_weight=setting.weight,
+            dominance_weight=setting.hinge,
+        )
+    )
 
 
 @pytest.mark.parametrize("hinge", [0.0, 3.0])
@@ -57,8 +62,10 @@ def test_the_map_is_the_minimum_over_all_matrices(hinge):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_step_of_the_descent_lies_below_the_map(setting):
     path = descend(setting)
-    floors = [floor(setting, path.belief[k : k + 1], path.trace[k : k + 1])[0, 0]
-              for k in range(0, 400, 7)]  # fmt: skip
+    floors = [
+        floor(setting, path.belief[k : k + 1], path.trace[k : k + 1])[0, 0]
+        for k in range(0, 400, 7)
+    ]
     assert (path.loss[::7] > np.array(floors) - 1e-3).all()
 
 
@@ -113,8 +120,10 @@ def test_the_widget_follows_its_traits_and_names_what_it_refuses():
     assert repr(pixel) == "Pixel: One pixel, live"
     assert len(pixel.still().axes) == 2
     for name, value, said in (
-        ("weight", 3.0, "weight"), ("votes", [1, 0], "2 votes can tie"), ("votes", [2, 0, 1], "2"),
-    ):  # fmt: skip
+        ("weight", 3.0, "weight"),
+        ("votes", [1, 0], "2 votes can tie"),
+        ("votes", [2, 0, 1], "2"),
+    ):
         with pytest.raises(TraitError, match=said):
             setattr(pixel, name, value)
 
