@@ -209,27 +209,6 @@ class Screen:
         ).first
         return self.changed(frame, lambda: box.locator("select").select_option(label=value))
 
-    def click_picture(self, frame, x, y, to=None):
-        """Click the ipympl canvas at fractions of its size, or drag from there to `to`."""
-        canvas = frame.locator(".jupyter-matplotlib-canvas-div canvas").last
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-
-        def at(x, y):
-            return box["x"] + x * box["width"], box["y"] + y * box["height"]
-
-        def act():
-            mouse = self.page.mouse
-            mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-            mouse.down()
-            if to:
-                mouse.move(
-                    box["x"] + to[0] * box["width"], box["y"] + to[1] * box["height"], steps=5
-                )
-            mouse.up()
-
-        return self.changed(frame, act)
-
 
 @contextmanager
 def screen(browser, pictures, name, width=1280, height=1000):

@@ -69,8 +69,9 @@ def test_it_holds_the_packages_and_nothing_else(wheel, root):
         told = Parser().parsestr(files.read(metadata).decode())
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"noisyseg", "data_prep"}
-    modules = {n for n in names if n.startswith("noisyseg/")}
-    assert modules == {str(p.relative_to(root)) for p in (root / "noisyseg").rglob("*.py")}
+    library = {n for n in names if n.startswith("noisyseg/")}
+    wanted = [*(root / "noisyseg").rglob("*.py"), *(root / "noisyseg/widgets/web").iterdir()]
+    assert library == {str(path.relative_to(root)) for path in wanted}
     assert "data_prep/embedded/lidc-readers.npz" in names and any("LICENSE" in n for n in names)
     assert told["License-Expression"] == "MIT" and told["Requires-Python"] == ">=3.11"
     import tomllib

@@ -13,13 +13,14 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from noisyseg.report.bootstrap import Sample
+from noisyseg.report.bootstrap import Sample, resample
 from noisyseg.report.pairs import Joint, beside_others, joint_counts
 
 OTHERS, ESTIMATE = "the others", "the estimate"
 LEAST_AREA = 0.05  # a bias in size below 5 % is not worth a sentence
 LEAST_SHIFT_PX = 0.25
 LEAST_SWAP = 0.05
+NEVER = -0.995  # smaller by as much as this: nothing is drawn
 BATCH = 32
 WAYS = (("up", "down"), ("left", "right"))
 SLICES = ("towards the first slices", "towards the last slices")
@@ -50,7 +51,7 @@ def biases(
     """
     joint = joint_counts(labels, len(classes)) if joint is None else joint
     names = classes, annotators
-    rows = _areas(_size_beside_others(joint, sample), OTHERS, *names)
+    rows = _areas(sample.interval(_size_beside_others(joint, sample)), OTHERS, *names)
     rows += _areas(sample.ratio(counts.sum(3), counts.sum(2)) - 1, ESTIMATE, *names)
     rows += _shifts(truth, labels, sample, *names, spacing_mm)
     rows += _swaps(joint, counts, sample, *names)
@@ -125,10 +126,55 @@ def _between(low: float, high: float, unit: str) -> str:
 
 
 def _size_beside_others(joint: Joint, sample: Sample) -> ndarray:
-    """Area less that of the others, as a share of it: (3, annotator, class)."""
+    """Area less that of the others, as a share of it: (1 + B, annotator, class)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.log(sample.ratios(joint.sum(-1), joint.sum(-2)))
-    return sample.interval(np.expm1(beside_others(ratios, 1)))
+    return np.expm1(beside_others(ratios, 1))
+
+
+def beside_others_now(
+    labels: Int[ndarray, "image annotator *space"], klass: int
+) -> tuple[Float[ndarray, " annotator"], Float[ndarray, "annotator axis"]]:
+    """Size and shift of every annotator beside the others, as `biases` has them, without interval.
+
+    The size is a share (0.3: 30 % larger), the shift in pixels along each axis; NaN where there
+    is nothing to compare. Fast enough to follow a brush.
+
+    Examples:
+        >>> one, two = np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 1]])
+        >>> size, shift = beside_others_now(np.stack([one, two])[None], 1)
+        >>> size.tolist(), shift[:, 1].tolist()
+        ([0.0, 0.0], [-1.0, 1.0])
+    """
+    sample = resample(np.arange(len(labels)), 0, 0)
+    size = _size_beside_others(joint_counts(labels, klass + 1), sample)
+    _, apart = _moved(labels[:, 0], labels, klass)
+    return size[0, :, klass], beside_others(_means(apart, sample), 1)[0]
+
+
+def size_in_words(amount: float, klass: str, beside: str = OTHERS) -> str:
+    """How much larger somebody draws, as a share, in words.
+
+    Examples:
+        >>> size_in_words(0.304, "digit")
+        'draws digit 30 % larger than the others'
+        >>> size_in_words(-1.0, "digit")
+        'never writes digit'
+    """
+    if amount <= NEVER:
+        return f"never writes {klass}"
+    way = "larger" if amount > 0 else "smaller"
+    return f"draws {klass} {100 * abs(amount):.0f} % {way} than {beside}"
+
+
+def shift_in_words(amount: float, unit: str, way: str, klass: str, beside: str = OTHERS) -> str:
+    """Where somebody moves a class, in words.
+
+    Examples:
+        >>> shift_in_words(-0.83, "px", "left", "digit")
+        'moves digit 0.8 px left beside the others'
+    """
+    return f"moves {klass} {abs(amount):.1f} {unit} {way} beside {beside}"
 
 
 def _areas(
@@ -142,10 +188,9 @@ def _areas(
         clear = abs(amount) >= LEAST_AREA and (low > 0 or high < 0)
         way = "larger" if amount > 0 else "smaller"
         ends = (100 * low, 100 * high) if amount > 0 else (-100 * high, -100 * low)
-        text = f"draws {classes[c]} {100 * abs(amount):.0f} % {way} than {beside}"
-        text += f" ({_between(*ends, '%')})"
-        if amount <= -0.995:
-            text = f"never writes {classes[c]}"
+        text = size_in_words(amount, classes[c], beside)
+        if amount > NEVER:
+            text += f" ({_between(*ends, '%')})"
         kind = "over" if amount > 0 else "under"
         values = (100 * amount, 100 * low, 100 * high, "%", way, clear, text)
         row = (annotators[r], classes[c], kind, beside, *values)
@@ -209,18 +254,23 @@ def _means(moved: ndarray, sample: Sample) -> ndarray:
     return sample.ratios(np.nan_to_num(moved), np.isfinite(moved).astype(float))
 
 
+def main_way(shift: Float[ndarray, " axis"]) -> tuple[int, str]:
+    """The axis of the largest part of a shift, and where to along it in a word."""
+    axis = int(np.abs(shift).argmax())
+    names = WAYS if len(shift) == 2 else (SLICES, *WAYS)
+    return axis, names[axis][int(shift[axis] > 0)]
+
+
 def _shift(
     mean: ndarray, per_px: ndarray | float, unit: str, klass: str, beside: str
 ) -> tuple[Any, ...]:
     """From (3, axis) in px: amount, low, high, unit, way, clear, text of the main direction."""
-    axis = int(np.abs(mean[0]).argmax())
+    axis, way = main_way(mean[0])
     amount, low, high = ((mean * per_px)[:, axis]).tolist()
     clear = abs(mean[0, axis]) >= LEAST_SHIFT_PX and (low > 0 or high < 0)
-    names = WAYS if mean.shape[1] == 2 else (SLICES, *WAYS)
-    way = names[axis][int(amount > 0)]
     ends = (low, high) if amount > 0 else (-high, -low)
-    size = f"{abs(amount):.1f} {unit} {way} beside {beside}"
-    return amount, low, high, unit, way, clear, f"moves {klass} {size} ({_between(*ends, unit)})"
+    text = f"{shift_in_words(amount, unit, way, klass, beside)} ({_between(*ends, unit)})"
+    return amount, low, high, unit, way, clear, text
 
 
 def _swaps(

@@ -75,9 +75,9 @@ def offsets(
             if not written[r, c]:
                 text = f"never writes {klass}"
             elif np.isfinite(offset):
-                text = _width(offset, low, high, mm, what)
+                text = in_words(offset, mm, what, (low, high))
             else:
-                text = _no_width(what, alone=bool(follows[r, c]))
+                text = nothing_to_say(what, alone=bool(follows[r, c]))
             rows.append((name, klass, offset, low, high, offset * mm, clear, text))
     return pd.DataFrame(rows, columns=OFFSETS)
 
@@ -112,23 +112,37 @@ def intervals(
     return np.where(unclear | np.isnan(value), np.nan, np.stack([value, low, high]))
 
 
-def _width(offset: float, low: float, high: float, mm: float, what: str) -> str:
-    """An offset from the others in words; `what` is the class, empty if there is only one."""
+def in_words(
+    offset: float, mm: float, what: str, interval: tuple[float, float] | None = None
+) -> str:
+    """An offset from the others in words.
+
+    `mm`: of a pixel, or NaN; `what`: the class, empty if there is only one. Without `interval`
+    the sentence has none; with one whose ends are NaN it says that there are too few cases.
+
+    Examples:
+        >>> in_words(1.24, np.nan, "")
+        'draws 1.2 px wider than the others'
+        >>> in_words(-1.0, 1.5, "lesion", (-1.2, -0.7))
+        'draws lesion 1.0 px (0.7 to 1.2), or 1.5 mm, narrower than the others'
+    """
     draws = f"draws {what}" if what else "draws"
+    low, high = (np.nan, np.nan) if interval is None else interval
     if abs(offset) < LEAST_OFFSET_PX or low <= 0 <= high:
         return f"{draws} {AS_WIDE}"
     way, sign = ("wider", 1) if offset > 0 else ("narrower", -1)
-    beside = "too few cases for an interval"
+    size = f"{sign * offset:.1f} px"
     if np.isfinite(low):
         ends = sorted((sign * low, sign * high))
-        beside = f"{ends[0]:.1f} to {ends[1]:.1f}"
-    size = f"{sign * offset:.1f} px ({beside})"
+        size += f" ({ends[0]:.1f} to {ends[1]:.1f})"
+    elif interval is not None:
+        size += " (too few cases for an interval)"
     if np.isfinite(mm):
         size += f", or {sign * offset * mm:.1f} mm,"
     return f"{draws} {size} {way} than the others"
 
 
-def _no_width(what: str, alone: bool) -> str:
+def nothing_to_say(what: str, alone: bool) -> str:
     """Why nothing can be said about how wide somebody draws."""
     where = f" when drawing {what}" if what else ""
     if alone:

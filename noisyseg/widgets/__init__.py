@@ -4,14 +4,18 @@ None of them trains on its own accord; `small_training` does when its button is 
 """
 
 try:
+    import anywidget as _anywidget  # noqa: F401
     import ipywidgets as _ipywidgets  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "the explorers need ipywidgets; pip install 'noisyseg[notebooks]'", name=error.name
+        f"the explorers need {error.name}; pip install 'noisyseg[notebooks]'", name=error.name
     ) from error
 
-from noisyseg.widgets.explorer import confusion_explorer
-from noisyseg.widgets.landscape import pixel_landscape
+from noisyseg.widgets.annotate import next_annotator
+from noisyseg.widgets.bake import book_fragments
+from noisyseg.widgets.explorer import confusion_explorer, published_runs
+from noisyseg.widgets.film import swap_film
+from noisyseg.widgets.pixel import one_pixel
 from noisyseg.widgets.skills import annotator_panel
 from noisyseg.widgets.studio import annotator_studio
 from noisyseg.widgets.training import small_training
@@ -19,7 +23,11 @@ from noisyseg.widgets.training import small_training
 __all__ = [
     "annotator_panel",
     "annotator_studio",
+    "book_fragments",
     "confusion_explorer",
-    "pixel_landscape",
+    "next_annotator",
+    "one_pixel",
+    "published_runs",
     "small_training",
+    "swap_film",
 ]

@@ -1,258 +1,341 @@
-"""Confusion explorer: click a pixel of a test image and see every annotator's matrix there.
+"""Confusion explorer: every annotator's matrix at the pixel under the mouse, or over an area.
 
-Works on finished runs; the networks only predict. The picture is an ipympl canvas, which
-brings clicks to the notebook; sliders do the same by keyboard.
+The browser shows image, labels and estimate as layers (`web/explorer.js`) and averages what is
+pointed at; the networks predict here, an image at a time. Without runs it opens those that come
+with the repository. True and estimated matrices are compared over the same pixels.
 """
 
-import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ipywidgets import HTML, HBox, VBox
-from jaxtyping import Float
+import traitlets
+from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.widgets import RectangleSelector
 from numpy import ndarray
 
-from noisyseg import metrics
-from noisyseg.build import load_splits
+from noisyseg import metrics, published
+from noisyseg.config import ExperimentConfig
 from noisyseg.data.dataset import SegmentationDataset, load_dataset
+from noisyseg.experiment import run
+from noisyseg.methods import METHODS
+from noisyseg.paper.plan import table_configs
 from noisyseg.plots import maps, style
 from noisyseg.runs import Run
-from noisyseg.widgets.parts import Explorer, clickable, dropdown, matrix_table, reacts, slider
+from noisyseg.simulate import simulate_labels
+from noisyseg.storage import data_root
+from noisyseg.widgets.bake import in_book
+from noisyseg.widgets.live import Live, packed
 
-EVERYBODY = "all annotators"
-PICTURES = ("input", "estimated truth", "reference", "written", "CMs")
-MARK: dict[str, Any] = {"color": "#ff3bd4", "linewidth": 2}
+DATASETS = ("mnist", "lidc", "ms", "brats")
+SHOWN = ("calibrated", "trace", "trace_printed")  # methods, where they are published
+MARK: dict[str, Any] = {"color": style.ESTIMATE, "linewidth": 2}
+LEVELS = 65535  # of a probability on its way to the browser
+LEVELS_BAKED = 255
+IN_BOOK = {"mnist": 4, "lidc": 3}  # images of each run
+Box = tuple[int, int, int, int]  # top, left, bottom, right
 
 
-class Prediction(NamedTuple):
-    """What a run says of one image: probs (true, h, w) and, with annotators, confusion."""
+class View(NamedTuple):
+    """All that is known of one test image; `confusion` is None for a model without annotators.
 
+    `labels` is None where nobody labelled, `truth` where none is known.
+    """
+
+    image_id: str
+    image: Float[ndarray, "h w"]
+    labels: Int[ndarray, "annotator h w"] | None
+    truth: Int[ndarray, "h w"] | None
     probs: Float[ndarray, "true h w"]
     confusion: Float[ndarray, "annotator reported true h w"] | None
 
 
-class ConfusionExplorer(Explorer):
-    """Controls: `run`, `image`, `shown`, `annotator`, `row`, `column`, `area`; `canvas` clicks."""
+class Beside(NamedTuple):
+    """One annotator over an area: matrices (reported, true) of the same pixels, shares by class.
 
-    def __init__(self, runs: Mapping[str, Run] | Run, image: int = 0) -> None:
-        self.runs = {runs.config.method: runs} if isinstance(runs, Run) else dict(runs)
-        if not self.runs:
-            raise ValueError("no run to explore: pass a finished run, or several by name")
-        self._predict = lru_cache(maxsize=64)(self._predict_once)
-        self._model = lru_cache(maxsize=4)(lambda name: self.runs[name].model())
-        first = self._data(next(iter(self.runs)))
-        height, width = first.space
-        self.run = dropdown("run", self.runs)
-        self.image = slider("image", image, 0, len(first) - 1, 1, whole=True)
-        self.annotator = dropdown("annotator", [EVERYBODY, *first.annotators])
-        self.shown = dropdown(
-            "picture", ["input", "estimated truth", "reference", "written", "CMs"]
-        )
-        self.row = slider("row", height // 2, 0, height - 1, 1, whole=True)
-        self.column = slider("column", width // 2, 0, width - 1, 1, whole=True)
-        self.area = slider("area, px each way", 0, 0, min(height, width) // 2, 1, whole=True)
-        self.box = (0, 0, 1, 1)  # top, left, bottom, right of what is averaged
-        self.answer = HTML(layout={"max_height": "480px", "overflow": "auto", "flex": "1 1 auto"})
-        self._draw_frame()
-        controls = [self.run, self.image, self.shown, self.annotator]
-        pixel = [self.row, self.column, self.area]
-        super().__init__(
-            "Confusion explorer: click a pixel, or drag a rectangle",
-            controls,
-            [HBox([VBox([self.canvas, *pixel]), self.answer])],
-        )
-        for control in controls:
-            control.observe(self.update, names="value")
-        for control in pixel:
-            control.observe(self.at_pixel, names="value")
-        self.at_pixel()
+    `true` is NaN in columns of classes that do not occur, and whole where no truth is known;
+    `known` says of which columns the data can say anything.
+    """
 
-    def _draw_frame(self) -> None:
-        self.figure = Figure(figsize=(3.6, 3.6), layout="constrained")
-        self.canvas = clickable(self.figure)
-        self.axis = self.figure.subplots()
-        height, width = self._data(self.run.value).space
-        style.panel(self.axis, np.zeros((height, width, 3)))
-        self.mark = Rectangle((0, 0), 1, 1, fill=False, **MARK)
-        self.axis.add_patch(self.mark)
-        self.brushed = False  # a drag ends with a release, which is no click then
-        self.selector = RectangleSelector(self.axis, self.brush, minspanx=1.5, minspany=1.5)
-        self.canvas.mpl_connect("button_release_event", self.click)
+    estimated: Float[ndarray, "reported true"]
+    true: Float[ndarray, "reported true"]
+    known: Bool[ndarray, " true"]
+    expected: Float[ndarray, " reported"]
+    wrote: Float[ndarray, " reported"]
 
-    def _data(self, name: str) -> SegmentationDataset:
-        cfg = self.runs[name].config
-        return _test_images(cfg)
 
-    def _predict_once(self, name: str, image: int) -> Prediction:
-        pixels = torch.from_numpy(np.array(self._data(name).images[image], np.float32))[None]
-        with torch.no_grad():
-            out = self._model(name)(pixels)
-        dense = None if out.confusion is None else out.confusion.dense()[0].numpy()
-        return Prediction(out.logits.softmax(1)[0].numpy(), dense)
+def beside(view: View, annotator: int, box: Box) -> Beside:
+    """Estimated and true matrix of an annotator over the pixels of `box`.
 
-    def click(self, event: Any) -> None:
-        """A click on the picture moves `row` and `column` there."""
-        if event.inaxes is self.axis and not self.brushed:
-            self.area.value = 0
-            self.row.value, self.column.value = round(event.ydata), round(event.xdata)
-            self.at_pixel()
-        self.brushed = False
+    Column j of the estimate is its mean over the pixels whose truth is j, as is that of the
+    true matrix; pixels that the annotator did not label count in neither. Where no such pixel
+    is left that column of the estimate is its plain mean, and not `known`. Without a truth the
+    estimate weights the pixels, and a column is known where its class is the most probable one.
+    """
+    assert view.confusion is not None
+    top, left, bottom, right = box
+    cut = np.s_[..., top:bottom, left:right]
+    confusion, probs = view.confusion[annotator][cut], view.probs[cut]
+    n_classes = len(probs)
+    label = np.full(probs.shape[1:], -1) if view.labels is None else view.labels[annotator][cut]
+    wrote = np.array([(label == c).sum() for c in range(n_classes)])
+    true = np.full((n_classes, n_classes), np.nan)
+    if view.truth is None:
+        known = np.bincount(probs.argmax(0).ravel(), minlength=n_classes) > 0
+        sums = np.einsum("ijhw,jhw->ij", confusion, probs)
+    else:
+        y, t = (torch.from_numpy(np.asarray(a, np.int64)) for a in (label, view.truth[cut]))
+        matrix = torch.from_numpy(confusion.astype(np.float64))
+        written = None if view.labels is None else y[None, None]
+        sums = metrics.confusion_sums(matrix[None, None], t[None], written).numpy()[0, 0]
+        counts = metrics.label_counts(y[None, None], t[None], n_classes)
+        true = metrics.normalise_columns(counts).numpy()[0, 0]
+        known = sums.sum(0) > 0
+    total = sums.sum(0)
+    plain = confusion.mean((2, 3))
+    estimated = np.where(known & (total > 0), sums / np.where(total > 0, total, 1), plain)
+    expected = np.einsum("ijhw,jhw->i", confusion, probs) / probs[0].size
+    return Beside(estimated, true, known, expected, wrote / max(wrote.sum(), 1))
 
-    def brush(self, press: Any, release: Any) -> None:
-        """A rectangle that was dragged becomes what is averaged."""
-        columns = sorted((press.xdata, release.xdata))
-        rows = sorted((press.ydata, release.ydata))
-        self.brushed = True
-        self.select(round(rows[0]), round(columns[0]), round(rows[1]) + 1, round(columns[1]) + 1)
 
-    def select(self, top: int, left: int, bottom: int, right: int) -> None:
-        """Average over the pixels from `top`, `left` to before `bottom`, `right`."""
-        height, width = self._data(self.run.value).space
-        self.box = (max(top, 0), max(left, 0), min(bottom, height), min(right, width))
-        self.update()
+class ConfusionExplorer(Live, module="explorer"):
+    """Traits: `at`, the run and image shown; `box`, the area; `view` and `arrays`, its data.
 
-    def at_pixel(self, *_: Any) -> None:
-        """Show the pixel at `row`, `column` and `area` pixels around it."""
-        y, x, around = self.row.value, self.column.value, self.area.value
-        self.select(y - around, x - around, y + around + 1, x + around + 1)
+    `runs` by name are finished runs or their configs, which are loaded when chosen.
+    """
 
-    @reacts
-    def update(self) -> str:
-        """Predict (once an image and run), draw, and write the matrices of the area."""
-        data, name, n = self._data(self.run.value), self.run.value, self.image.value
-        found = self._predict(name, n)
-        labels = np.array(data.labels[n], np.int64) if data.labels is not None else None
-        truth = None if data.truth is None else np.array(data.truth[n], np.int64)
-        self._draw(data, found, labels, truth)
-        top, left, bottom, right = self.box
-        cut = np.s_[..., top:bottom, left:right]
-        parts = [self._belief(data.classes, found.probs[cut])]
-        if found.confusion is None:
-            parts.append("<p>This method has no confusion matrices: it knows one truth only.</p>")
-        else:
-            for r in self._chosen(data):
-                written = None if labels is None else labels[r][cut]
-                whole = (labels[r], truth) if truth is not None and labels is not None else None
-                parts.append(
-                    self._card(data, r, found.probs[cut], found.confusion[r][cut], written, whole)
-                )
-        self.answer.value = "".join(parts)
-        size = (bottom - top) * (right - left)
-        where = f"row {top}, column {left}" if size == 1 else f"mean over {size} pixels"
-        return f"{data.image_ids[n]}, {where}"
+    title = "Confusion explorer"
+    listed: Any = traitlets.List().tag(sync=True)
+    at = traitlets.Dict({"run": 0, "image": 0, "n": 0}).tag(sync=True)
+    box: Any = traitlets.List([]).tag(sync=True)
+    views: Any = traitlets.List().tag(sync=True)
+    arrays = traitlets.Bytes().tag(sync=True)
+    problem = traitlets.Dict().tag(sync=True)
 
-    def _chosen(self, data: SegmentationDataset) -> list[int]:
-        everybody = self.annotator.value == EVERYBODY
-        names = data.annotators
-        return [r for r, a in enumerate(names) if everybody or a == self.annotator.value]
-
-    def _belief(self, classes: tuple[str, ...], probs: Float[ndarray, "true h w"]) -> str:
-        means = probs.mean((1, 2))
-        text = ", ".join(f"{c} {p:.2f}" for c, p in zip(classes, means, strict=True))
-        return f"<p><b>p (estimated truth)</b>: {html.escape(text)}</p>"
-
-    def _card(
-        self,
-        data: SegmentationDataset,
-        r: int,
-        probs: Float[ndarray, "true h w"],
-        confusion: Float[ndarray, "reported true h w"],
-        written: ndarray | None,
-        whole: tuple[ndarray, ndarray] | None,
-    ) -> str:
-        """One annotator: the estimated matrix, the true one over the image, A·p, the label."""
-        classes = data.classes
-        expected = np.einsum("ijhw,jhw->i", confusion, probs) / probs[0].size
-        tables, marked = [], {}
-        if written is not None:
-            shares = [(written == c).mean() for c in range(len(classes))]
-            marked = {c: "← written" for c in range(len(classes)) if shares[c] == max(shares) > 0}
-        mean = confusion.mean((2, 3))
-        tables.append(matrix_table(mean, classes, "estimated here", marked))
-        if whole is not None:
-            label, truth = (torch.from_numpy(a)[None] for a in whole)
-            counts = metrics.label_counts(label[None], truth, len(classes))
-            true = metrics.normalise_columns(counts[0, 0]).numpy()
-            tables.append(matrix_table(true, classes, "true, over the image"))
-        told = ", ".join(f"{c} {p:.2f}" for c, p in zip(classes, expected, strict=True))
-        beside = "".join(
-            f'<td style="padding: 0 8px; vertical-align: top">{t}</td>' for t in tables
-        )
-        return (
-            f"<p style='margin: 6px 0 0'><b>{html.escape(data.annotators[r])}</b>: expected to "
-            f"write {html.escape(told)}</p>"
-            f"<table><tr>{beside}</tr></table>"
-        )
-
-    def _draw(
-        self,
-        data: SegmentationDataset,
-        found: Prediction,
-        labels: ndarray | None,
-        truth: ndarray | None,
+    def __init__(
+        self, runs: Mapping[str, Run | ExperimentConfig] | Run | None = None, image: int = 0
     ) -> None:
-        pixels, title = self._picture(data, found, labels, truth)
-        colours = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
-        self.axis.images[0].set_data(np.clip(colours, 0, 1))
-        self.axis.set_title(title)
-        top, left, bottom, right = self.box
-        self.mark.set_bounds(left - 0.5, top - 0.5, right - left, bottom - top)
-        self.canvas.draw_idle()
+        if isinstance(runs, Run):
+            runs = {METHODS[runs.config.method].title: runs}
+        self.runs = published_runs() if runs is None else dict(runs)
+        if not self.runs:
+            raise ValueError(
+                "no run to explore: pass a finished run, or several by name; without one it takes "
+                "the published ones of the data sets that are prepared (`make data`)"
+            )
+        self.names = [*self.runs]
+        self._predicted = lru_cache(maxsize=64)(self._predict)
+        self._model = lru_cache(maxsize=4)(lambda number: self.run_of(number).model())
+        super().__init__(listed=[self._entry(number) for number in range(len(self.names))])
+        self.at = {"run": 0, "image": image, "n": 0}
+        self._show()
+        self.observe(self._show, "at")
 
-    def _picture(
-        self,
-        data: SegmentationDataset,
-        found: Prediction,
-        labels: ndarray | None,
-        truth: ndarray | None,
-    ) -> tuple[ndarray, str]:
-        chosen = self._chosen(data)[0]
-        name, what = data.annotators[chosen] if data.annotators else "", self.shown.value
-        if what == "reference" and truth is not None:
-            return maps.class_map(truth), what
-        if what == "estimated truth":
-            return maps.class_map(found.probs.argmax(0)), what
-        if what == "written" and labels is not None:
-            return maps.class_map(labels[chosen]), f"written by {name}"
-        if what == "CMs" and found.confusion is not None and len(data.classes) == 2:
-            return maps.spatial_matrix(found.confusion[chosen], found.probs), f"CMs of {name}"
-        return style.grey(np.array(data.images[self.image.value][0], float)), "input"
+    def config(self, number: int) -> ExperimentConfig:
+        """The config of a run, which needs no loading."""
+        given = self.runs[self.names[number]]
+        return given.config if isinstance(given, Run) else given
+
+    def run_of(self, number: int) -> Run:
+        """A run by its number; loaded, or unpacked if it is published, when first asked for."""
+        given = self.runs[self.names[number]]
+        if not isinstance(given, Run):
+            given = self.runs[self.names[number]] = run(given)
+        return given
+
+    def _entry(self, number: int) -> dict[str, Any]:
+        cfg = self.config(number)
+        test = _test_images(cfg.dataset, cfg.n_test)
+        names = test.annotators or style.in_words(cfg.annotators)
+        return {
+            "name": self.names[number],
+            "dataset": test.name,
+            "origin": test.origin,
+            "classes": list(test.classes),
+            "annotators": [str(name) for name in names],
+            "images": len(test),
+            "reference": test.labels is not None,
+        }
+
+    def _predict(self, number: int, n: int) -> View:
+        cfg = self.config(number)
+        test = _test_images(cfg.dataset, cfg.n_test)
+        pixels = np.array(test.images[n], np.float32)
+        with torch.no_grad():
+            out = self._model(number)(torch.from_numpy(pixels)[None])
+        dense = None if out.confusion is None else out.confusion.dense()[0].numpy()
+        truth = None if test.truth is None else np.array(test.truth[n], np.int64)
+        labels = None
+        if test.labels is not None:
+            labels = np.array(test.labels[n], np.int64)
+        elif truth is not None:
+            ids = test.image_ids[n : n + 1]
+            seed = cfg.annotator_seed
+            labels = simulate_labels(truth[None], ids, cfg.annotators, seed)[0].astype(np.int64)
+        probs = out.logits.softmax(1)[0].numpy()
+        return View(str(test.image_ids[n]), pixels[0], labels, truth, probs, dense)
+
+    def view(self) -> View:
+        """What is shown."""
+        return self._predicted(self.at["run"], self.at["image"])
+
+    def area(self) -> Box:
+        """The area that is averaged: `box`, or the pixel that is disputed most."""
+        height, width = self.view().image.shape
+        if len(self.box) == 4:
+            top, left, bottom, right = map(int, self.box)
+            return max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+        row, column = disputed(self.view())
+        return row, column, row + 1, column + 1
+
+    def _show(self, *_: Any) -> None:
+        # An exception in a callback goes to a log that no reader of a notebook ever sees.
+        try:
+            entry, data = coded(self.view(), self.at["run"], self.at["image"], 0)
+        except Exception as error:
+            text = f"{self.names[self.at['run']]}: {error or type(error).__name__}"
+            self.problem = {"n": self.at["n"], "text": text}
+            return
+        with self.hold_sync():
+            self.arrays = data
+            self.views = [entry | {"n": self.at["n"]}]
 
     def still(self) -> Figure:
-        """The picture with the marked area, and the estimated matrices of all annotators."""
-        data = self._data(self.run.value)
-        found = self._predict(self.run.value, self.image.value)
-        chosen = self._chosen(data) if found.confusion is not None else []
-        figure = Figure(figsize=(2.4 + 1.4 * len(chosen), 2.4), layout="constrained")
-        first, *rest = np.atleast_1d(figure.subplots(1, 1 + len(chosen)))
-        top, left, bottom, right = self.box
-        labels = None if data.labels is None else np.array(data.labels[self.image.value])
-        style.panel(first, *self._picture(data, found, labels, None), cmap="gray")
+        """The picture with the marked area, and what can be known there of all matrices."""
+        view, (top, left, bottom, right) = self.view(), self.area()
+        entry = self.listed[self.at["run"]]
+        names = entry["annotators"] if view.confusion is not None else []
+        figure = Figure(figsize=(2.4 + 1.4 * len(names), 2.4), layout="constrained")
+        first, *rest = np.atleast_1d(figure.subplots(1, 1 + len(names)))
+        style.panel(first, style.grey(view.image), style.legible([entry["name"]])[0], cmap="gray")
         corner = (left - 0.5, top - 0.5)
         first.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, **MARK))
-        for axis, r in zip(rest, chosen, strict=True):
-            assert found.confusion is not None
-            mean = found.confusion[r][..., top:bottom, left:right].mean((2, 3))
-            maps.matrix_panel(axis, mean, data.annotators[r], data.classes)
+        for r, (axis, name) in enumerate(zip(rest, style.legible(names), strict=True)):
+            found = beside(view, r, (top, left, bottom, right))
+            shown = np.where(found.known, found.estimated, np.nan)
+            maps.matrix_panel(axis, shown, name, entry["classes"])
             if axis is not rest[0]:
                 axis.set_yticklabels([])
         return figure
 
+    def told(self) -> str:
+        """What the still picture shows, in words."""
+        name = self.listed[self.at["run"]]["name"]
+        return f"{self.title}: {name}, the annotators' estimated matrices at the marked pixel"
+
+    def book(self, images: Mapping[str, int]) -> None:
+        """Hold several images of every run at once, for a page without a kernel.
+
+        `images`: how many by data set; runs of others are left out.
+        """
+        kept = [k for k in range(len(self.names)) if self.listed[k]["dataset"] in images]
+        entries, parts = [], []
+        listed = []
+        for place, number in enumerate(kept):
+            count = min(images[self.listed[number]["dataset"]], self.listed[number]["images"])
+            listed.append(self.listed[number] | {"images": count})
+            for n in range(count):
+                offset = sum(map(len, parts))
+                view = self._predicted(number, n)
+                entry, data = coded(view, place, n, offset, LEVELS_BAKED)
+                entries.append(entry | {"n": 0})
+                parts.append(data)
+        self.names = [self.names[number] for number in kept]
+        self._predicted.cache_clear()  # it goes by numbers, and so does the next line
+        self._model.cache_clear()
+        self.listed, self.at = listed, {"run": 0, "image": 0, "n": self.at["n"] + 1}
+        self.views, self.arrays = entries, b"".join(parts)
+
+
+def disputed(view: View) -> tuple[int, int]:
+    """Row and column of the first pixel at which most pairs of annotators differ.
+
+    The middle of the image where there is no label or no dispute.
+    """
+    height, width = view.image.shape
+    if view.labels is None:
+        return height // 2, width // 2
+    seen = (view.labels >= 0).sum(0)
+    votes = [(view.labels == c).sum(0) for c in range(len(view.probs))]
+    divided = np.sum([count * (seen - count) for count in votes], 0)
+    if not divided.any():
+        return height // 2, width // 2
+    row, column = np.unravel_index(divided.argmax(), divided.shape)
+    return int(row), int(column)
+
+
+def coded(
+    view: View, number: int, n: int, offset: int, levels: int = LEVELS
+) -> tuple[dict[str, Any], bytes]:
+    """A view for the browser: what there is, and its arrays one after the other.
+
+    Image in half precision, labels and truth in 8 bits (−1: 255), then probabilities in as many
+    `levels`: of classes 1, 2, … and of what is reported as 1, 2, …; class 0 is what is missing.
+    """
+    dtype = "<u2" if levels > LEVELS_BAKED else "u1"
+    parts = [view.image.astype("<f2").tobytes()]
+    for array in (view.labels, view.truth):
+        parts.append(b"" if array is None else packed(array.astype(np.int8).view(np.uint8)))
+    for array in (view.probs[1:], None if view.confusion is None else view.confusion[:, 1:]):
+        scaled = None if array is None else np.round(levels * np.clip(array, 0, 1)).astype(dtype)
+        parts.append(b"" if scaled is None else scaled.tobytes())
+    entry = {
+        "run": number,
+        "image": n,
+        "image_id": view.image_id,
+        "offset": offset,
+        "shape": list(view.image.shape),
+        "levels": levels,
+        "labels": view.labels is not None,
+        "truth": view.truth is not None,
+        "confusion": view.confusion is not None,
+        "start": disputed(view),
+    }
+    return entry, b"".join(parts)
+
 
 @lru_cache(maxsize=8)
-def _test_images(cfg: Any) -> SegmentationDataset:
-    return load_splits(cfg, load_dataset(cfg.dataset)).test
+def _test_images(dataset: str, limit: int | None) -> SegmentationDataset:
+    test = load_dataset(dataset).split("test", limit=limit)
+    if len(test.space) != 2:
+        raise ValueError(f"{test.name} holds volumes: the explorer shows pictures")
+    return test
 
 
-def confusion_explorer(runs: Mapping[str, Run] | Run, image: int = 0) -> ConfusionExplorer:
+def published_runs(
+    datasets: Sequence[str] = DATASETS, methods: Sequence[str] = SHOWN
+) -> dict[str, Run | ExperimentConfig]:
+    """The published runs of the data sets that are prepared here, by a name for a list."""
+    found: dict[str, Run | ExperimentConfig] = {}
+    for dataset in datasets:
+        if not (data_root() / dataset).is_dir():
+            continue
+        data = load_dataset(dataset)
+        for cfg in table_configs(dataset, "reduced", methods, ["dense"], [0]):
+            if published.find(cfg, data) is not None:
+                found[f"{dataset}: {METHODS[cfg.method].title}"] = cfg
+    return found
+
+
+def confusion_explorer(
+    runs: Mapping[str, Run | ExperimentConfig] | Run | None = None, image: int = 0
+) -> ConfusionExplorer:
     """Matrices of finished runs, pixel by pixel, on their test images (2-D).
 
-    Runs by name must be of one data set and the same annotators. Raises ValueError for none.
+    Args:
+        runs: a run, or several by name, of any data sets; None opens the published ones.
+        image: which test image to begin with.
+
+    Raises ValueError where there is no run.
     """
     return ConfusionExplorer(runs, image)
+
+
+@in_book("explorer")
+def _for_the_book() -> str:
+    explorer = confusion_explorer()
+    explorer.book(IN_BOOK)
+    return explorer.fragment()

@@ -8,13 +8,12 @@ readers without a kernel.
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from time import perf_counter
 from typing import Any, TypeVar
 
 import ipywidgets
-import matplotlib
 import numpy as np
 from ipywidgets import HTML, Box, Image, Layout, VBox
 from matplotlib.figure import Figure
@@ -30,6 +29,15 @@ table.noisyseg-matrix {border-collapse: collapse; font-size: 12px; margin: auto;
 table.noisyseg-matrix td, table.noisyseg-matrix th {padding: 1px 6px; text-align: right;}
 table.noisyseg-matrix td {border: 1px solid #bbb;}
 table.noisyseg-matrix th {white-space: nowrap;}
+table.noisyseg-matrix th span {display: inline-block; max-width: 76px; overflow: hidden;
+  text-overflow: ellipsis; vertical-align: bottom;}
+.noisyseg-explorer table.noisyseg-matrix td, .noisyseg-explorer table.noisyseg-matrix th {
+  padding: 1px 5px; line-height: 1.5;}
+.noisyseg-explorer table.noisyseg-many {font-size: 11px;}
+.noisyseg-explorer table.noisyseg-many td, .noisyseg-explorer table.noisyseg-many th {
+  padding: 1px 3px; max-width: 62px;}
+table.noisyseg-many th span {max-width: 34px;}
+table.noisyseg-many th:first-child span {max-width: 56px;}
 .noisyseg-explorer table.dataframe td, .noisyseg-explorer table.dataframe th {
   padding: 2px 12px; text-align: right;}
 </style>"""
@@ -133,23 +141,9 @@ def png(pixels: ndarray) -> bytes:
     return file.getvalue()
 
 
-def clickable(figure: Figure) -> Any:
-    """An ipympl canvas for `figure`: `mpl_connect` hears clicks; no toolbar, no header."""
-    before = matplotlib.get_backend()
-    # Its import makes ipympl the backend; the figures of other cells shall stay pictures.
-    from ipympl.backend_nbagg import Canvas, FigureManager
-
-    matplotlib.use(before)
-    canvas = Canvas(figure)
-    FigureManager(canvas, 0)
-    for part in ("toolbar_visible", "header_visible", "footer_visible", "resizable"):
-        setattr(canvas, part, False)
-    return canvas
-
-
 def drawing(width_px: int) -> Image:
     """An empty picture for a figure, at most `width_px` wide and never stretched."""
-    layout = Layout(width="100%", max_width=f"{width_px}px", align_self="flex-start")
+    layout = Layout(width="100%", max_width=f"{width_px}px", align_self="flex-start", margin="0")
     return Image(format="png", layout=layout)
 
 
@@ -159,36 +153,42 @@ def row(children: Iterable[Any]) -> Box:
     return Box([*children], layout=layout)
 
 
-def matrix_table(
-    matrix: ndarray, classes: Sequence[str], caption: str = "", marked: Mapping[int, str] = {}
-) -> str:
+def matrix_table(matrix: ndarray, classes: Sequence[str], caption: str = "") -> str:
     """A confusion matrix (reported, true) as an HTML table; columns are true classes.
 
-    `marked` names rows to set in bold, with a word behind them (the label that was written).
+    Long names of classes are cut to the width of a column, and shown whole on pointing at them.
     """
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in classes)
+    names = [f'<span title="{html.escape(name)}">{html.escape(name)}</span>' for name in classes]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     lines = []
-    for i, name in enumerate(classes):
+    for i, name in enumerate(names):
         shades = "".join(
             f'<td style="background: rgba(17,122,83,{0.6 * value:.2f})">{value:.2f}</td>'
             for value in np.nan_to_num(matrix[i])
         )
-        weight = "bold" if i in marked else "normal"
-        word = f" {html.escape(marked[i])}" if i in marked else ""
-        lines.append(
-            f'<tr><th style="font-weight: {weight}">{html.escape(name)}{word}</th>{shades}</tr>'
-        )
+        lines.append(f'<tr><th scope="row">{name}</th>{shades}</tr>')
+    many = " noisyseg-many" if len(classes) > 2 else ""
     return (
-        f'<table class="noisyseg-matrix"><caption>{html.escape(caption)}</caption>'
-        f'<tr><th title="rows: written, columns: true">↓ written</th>{head}</tr>'
+        f'<table class="noisyseg-matrix{many}"><caption>{html.escape(caption)}</caption>'
+        f'<tr><th title="rows: written, columns: true">wrote ↓</th>{head}</tr>'
         f"{''.join(lines)}</table>"
     )
 
 
 def slider(
-    name: str, value: float, low: float, high: float, step: float, whole: bool = False
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    step: float,
+    *,
+    whole: bool = False,
+    live: bool = False,
 ) -> Any:
-    """A slider that answers when it is let go, or at each step of an arrow key."""
+    """A slider that answers when it is let go; with `live` all the time while it is dragged.
+
+    The front end sends the next value when the last one was answered, so none piles up.
+    """
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     return kind(
         value=value,
@@ -196,9 +196,9 @@ def slider(
         max=high,
         step=step,
         description=name,
-        continuous_update=False,
+        continuous_update=live,
         style={"description_width": "initial"},
-        layout=Layout(width="260px"),
+        layout=Layout(width="260px", max_width="100%"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Small training: choose annotators, labels, method and trace weight; a button trains digits.
+"""Small training: choose annotators, labels, method, λ and warm-up; a button trains digits.
 
 Trains only when the button is pressed, in a thread of its own, through the project's store:
 the same settings again load at once, a training that was stopped goes on. Only traits of
@@ -38,7 +38,9 @@ CHOICES = (
     "clean",
 )
 WITH_WEIGHT = ("calibrated", "trace", "trace_printed", "global_cm")
+WITH_MATRICES = ("pixel", "global", "low_rank")
 SHOWN = 5  # finished runs whose digit is shown beside input and truth
+RED = "#c0392b"
 LIGHTS = {
     "off": ("#bbbbbb", "no training yet"),
     "none": ("#bbbbbb", "this method has no matrices: nothing to watch without the truth"),
@@ -47,8 +49,33 @@ LIGHTS = {
 }
 
 
+def meaning_of_lights() -> str:
+    """What the swap monitor looks at and what its colours mean, as HTML to fold out."""
+    colours = {state: colour for state, (colour, _) in LIGHTS.items()} | {"red": RED}
+    meanings = {
+        "off": "grey: nothing is watched, because nothing trains or the method has no matrices.",
+        "wait": "yellow: less than half of the epochs are done, and matrices still move.",
+        "green": "green: none of the signs below. It does not say that the truth is found, only "
+        "that the matrices still agree with the annotators being right more often than wrong.",
+        "red": "red: at more than "
+        f"{diagnostics.OUTVOTED:.0%} of the pixels the annotators together are not expected to "
+        f"write the predicted class; or {diagnostics.UNMARKED:.0%} of the predicted foreground is "
+        "expected to be marked by nobody; or a class has vanished; or matrices ignore the truth.",
+    }
+    items = "".join(
+        f'<li><span style="color: {colours[state]}">●</span> {html.escape(text)}</li>'
+        for state, text in meanings.items()
+    )
+    return (
+        '<details class="noisyseg-lights"><summary>What the light means</summary>'
+        "The swap monitor reads the matrices and the prediction after every epoch; it never sees "
+        f"the truth.<ul>{items}</ul></details>"
+    )
+
+
 class SmallTraining(Explorer):
-    """Controls: `annotators`, `labels`, `method`, `weight`, `digits`, `epochs`; two buttons."""
+    """Controls: `annotators`, `labels`, `method`, `digits`, `epochs`, and the method's own
+    settings, `weight` (λ) and `warm_up`, which every method brings along; two buttons."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -57,20 +84,31 @@ class SmallTraining(Explorer):
         self.labels = dropdown("labels an image", [("all", "dense"), ("one", "one"), ("two", "k2")])
         self.method = dropdown("method", [(METHODS[m].title, m) for m in CHOICES])
         self.weight = slider("trace weight λ", 0.0, 0, 2, 0.1)
+        self.warm_up = slider("warm-up, %", 0, 0, 90, 10, whole=True)
+        self.brought = HTML()
         self.digits = slider("digits", 400, 100, 1000, 100, whole=True)
         self.epochs = slider("epochs", 6, 1, 20, 1, whole=True)
         self.start = Button(description="Train", button_style="success")
         self.end = Button(description="Stop", disabled=True)
-        self.light, self.table = HTML(), HTML()
+        self.light, self.table = HTML(), HTML(layout={"max_width": "100%", "overflow": "auto"})
         self.curve, self.pictures = drawing(520), row([])
         self.history: list[dict[str, float]] = []
         self.thread: threading.Thread | None = None
         self.stopping = threading.Event()
-        controls = [self.annotators, self.labels, self.method, self.weight, self.digits]
+        controls = [self.annotators, self.labels, self.digits, self.epochs]
         super().__init__(
             "Small training",
-            [*controls, self.epochs, self.start, self.end],
-            [self.light, self.curve, self.table, self.pictures],
+            controls,
+            [
+                row([self.method, self.weight, self.warm_up]),
+                self.brought,
+                row([self.start, self.end]),
+                self.light,
+                HTML(meaning_of_lights()),
+                self.curve,
+                self.table,
+                self.pictures,
+            ],
         )
         self.start.on_click(self.train)
         self.end.on_click(self.stop)
@@ -81,23 +119,40 @@ class SmallTraining(Explorer):
         self.say("nothing is trained before you press Train")
 
     def choose(self, *_: Any) -> None:
-        """Bring along what the chosen method sets: λ on its slider, the rest in words."""
+        """Bring along what the chosen method sets: λ and warm-up on sliders, all of it in words."""
         cfg = ExperimentConfig.preset("playground", "smoke", self.method.value, dataset="mnist")
-        self.weight.value = cfg.trace_weight
         self.weight.disabled = cfg.method not in WITH_WEIGHT
-        parts = [METHODS[cfg.method].title]
-        if self._has_matrices(cfg):
-            parts.append(f"λ = {cfg.trace_weight:g}")
+        self.warm_up.disabled = not self._has_matrices(cfg)
+        self.weight.value = 0.0 if self.weight.disabled else cfg.trace_weight
+        warm_up = cfg.warm_up == "fixed" and not self.warm_up.disabled
+        self.warm_up.value = round(100 * cfg.warm_up_share) if warm_up else 0
+        text = "; ".join(self._settings(cfg))
+        self.brought.value = f'<div class="noisyseg-caption" style="text-align: left">{text}</div>'
+
+    def _settings(self, cfg: ExperimentConfig) -> list[str]:
+        """What a method sets, in words; names escaped."""
+        parts = [f"<b>{html.escape(METHODS[cfg.method].title)}</b> brings along"]
+        if not self._has_matrices(cfg):
+            return [f"{parts[0]} nothing to set: it has no confusion matrices"]
+        parts[0] += f" λ = {cfg.trace_weight:g}"
         if cfg.warm_up == "fixed":
-            parts.append(f"matrices fixed for {100 * cfg.warm_up_share:.0f} % of the epochs")
+            parts.append(
+                f"matrices held at {cfg.fixed_diagonal:g} on the diagonal for the first "
+                f"{100 * cfg.warm_up_share:.0f} % of the epochs, while the truth is learned"
+            )
         if cfg.dominance_weight:
-            parts.append(f"hinge of Theorem 1 with weight {cfg.dominance_weight:g}")
-        self.say(", ".join(parts))
+            parts.append(
+                f"a hinge of weight {cfg.dominance_weight:g} that holds the assumption of Theorem 1"
+            )
+        return parts
 
     def config(self) -> ExperimentConfig:
-        """What the controls ask for; the trace weight where the method has one."""
+        """What the controls ask for; λ and warm-up where the method has them."""
         method = self.method.value
-        weight = {"trace_weight": self.weight.value} if method in WITH_WEIGHT else {}
+        own: dict[str, Any] = {"trace_weight": self.weight.value} if method in WITH_WEIGHT else {}
+        if METHODS[method].head in WITH_MATRICES:
+            share = self.warm_up.value / 100
+            own |= {"warm_up": "fixed" if share else "none", "warm_up_share": share}
         return ExperimentConfig.preset(
             "playground",
             "smoke",
@@ -108,7 +163,7 @@ class SmallTraining(Explorer):
             labelling=self.labels.value,
             n_train=self.digits.value,
             epochs=self.epochs.value,
-            **weight,
+            **own,
         )
 
     def train(self, *_: Any) -> None:
@@ -155,7 +210,7 @@ class SmallTraining(Explorer):
         return self.stopping.is_set()
 
     def _has_matrices(self, cfg: ExperimentConfig) -> bool:
-        return METHODS[cfg.method].head in ("pixel", "global", "low_rank")
+        return METHODS[cfg.method].head in WITH_MATRICES
 
     def _watch(self, epoch: dict[str, float], method: str) -> None:
         coupled = METHODS[method].loss != "calibrated"
@@ -163,7 +218,7 @@ class SmallTraining(Explorer):
         self._shine("red" if message else "green", message or "")
 
     def _shine(self, state: str, text: str = "") -> None:
-        colour, words = LIGHTS.get(state, ("#c0392b", text))
+        colour, words = LIGHTS.get(state, (RED, text))
         self.light.value = (
             f'<span class="noisyseg-light" data-light="{state}" style="color: {colour}; '
             f'font-size: 20px">●</span> swap monitor: {html.escape(words)}'
@@ -182,7 +237,7 @@ class SmallTraining(Explorer):
         self._show_digits()
 
     def results(self) -> pd.DataFrame:
-        """One row a finished run: what was chosen, Dice and CM error in %, seconds."""
+        """One row a finished run: what was chosen, Dice in %, CM error, seconds."""
         return pd.DataFrame([_row_of(done) for done in self.finished.values()])
 
     def _show_digits(self) -> None:
@@ -222,6 +277,7 @@ def _row_of(done: Run) -> dict[str, Any]:
         "annotators": names.get(cfg.annotators, "other"),
         "labels": cfg.labelling,
         "λ": f"{cfg.trace_weight:g}" if cfg.method in WITH_WEIGHT else "",
+        "warm-up": f"{100 * cfg.warm_up_share:.0f} %" if cfg.warm_up == "fixed" else "",
         "digits": cfg.n_train,
         "epochs": cfg.epochs,
         "Dice %": f"{100 * done.value('dice'):.1f}",

@@ -68,6 +68,22 @@ def test_another_image_another_seed(studio):
     assert studio.test.image_ids[4] in studio.status.value
 
 
+def test_only_what_changed_is_computed_again(studio, monkeypatch):
+    written = []
+    simulated = simulate.simulate_labels
+    monkeypatch.setattr(
+        simulate,
+        "simulate_labels",
+        lambda truth, ids, names, seed: written.append(names) or simulated(truth, ids, names, seed),
+    )
+    studio.degree["over"].value = 2.9
+    studio.used["wrong"].value = False
+    assert written == [["over@2.9"]]
+    studio.degree["over"].value = 1.7
+    assert len(written) == 1, "what was seen before is remembered"
+    assert studio.degree["over"].continuous_update
+
+
 def test_nobody_switched_on_is_a_message_and_no_end(studio):
     for switch in studio.used.values():
         switch.value = False
@@ -90,9 +106,14 @@ def test_large_pictures_with_several_classes(tmp_path, measured):
     truth[:, 60:130, 50:120], truth[:, 80:110, 70:100] = 1, 2
     images = rng.random((6, 1, 192, 192), np.float32)
     split, names = ["train", "train", "val", "test", "test", "test"], ["none", "rim", "core"]
-    path = write_prepared(tmp_path / "big", images, None, truth, split=split, classes=names,
-                          origin="simulated")  # fmt: skip
+    truth[4] = np.minimum(truth[4], 1)  # the first test image lacks a class
+    path = write_prepared(
+        tmp_path / "big", images, None, truth, split=split, classes=names, origin="simulated"
+    )
     studio = annotator_studio(load_dataset(path))
+    assert studio.order.tolist() == [0, 2, 1]
+    studio.image.value = 1
+    assert studio.number == 2
     assert studio.cards["class_swap"].layout.display == "flex"
     studio.used["class_swap"].value = True
     studio.degree["wrong"].value = 2.5

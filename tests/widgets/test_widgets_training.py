@@ -56,19 +56,38 @@ def test_it_trains_what_the_controls_say_and_equals_run(explorer):
 def test_choosing_a_method_brings_its_settings_along(method):
     explorer = small_training()
     assert explorer.config().method == "calibrated"
-    explorer.weight.value = 1.3
+    explorer.weight.value, explorer.warm_up.value = 1.3, 20
     explorer.method.value = "clean" if method == "calibrated" else "calibrated"
     explorer.method.value = method
     own = ns.ExperimentConfig.preset("mnist", "smoke", method)
     asked = explorer.config()
-    assert explorer.weight.value == asked.trace_weight == own.trace_weight
+    matrices = ns.METHODS[method].head != "none"
     assert explorer.weight.disabled == (method not in module.WITH_WEIGHT)
-    for field in ("warm_up", "warm_up_share", "dominance_weight"):
+    assert explorer.warm_up.disabled == (not matrices)
+    assert explorer.weight.value == (own.trace_weight if method in module.WITH_WEIGHT else 0)
+    assert explorer.warm_up.value == (100 * own.warm_up_share if own.warm_up == "fixed" else 0)
+    for field in ("trace_weight", "warm_up", "warm_up_share", "dominance_weight"):
         assert getattr(asked, field) == getattr(own, field)
-    assert (f"λ = {own.trace_weight:g}" in explorer.status.value) == (
-        ns.METHODS[method].head != "none"
-    )
-    assert ("fixed for 50 %" in explorer.status.value) == (own.warm_up == "fixed")
+    told = explorer.brought.value
+    assert (f"λ = {own.trace_weight:g}" in told) == matrices
+    assert ("first 50 % of the epochs" in told) == (own.warm_up == "fixed")
+
+
+def test_the_warm_up_can_be_taken_away():
+    explorer = small_training()
+    explorer.method.value = "trace_printed"
+    assert explorer.weight.value == 0.7 and explorer.warm_up.value == 50
+    explorer.warm_up.value = 0
+    assert (explorer.config().warm_up, explorer.config().warm_up_share) == ("none", 0.0)
+    explorer.warm_up.value = 30
+    assert (explorer.config().warm_up, explorer.config().warm_up_share) == ("fixed", 0.3)
+
+
+def test_every_light_is_explained_with_the_thresholds_of_the_monitor():
+    told = module.meaning_of_lights()
+    for word in ("grey", "yellow", "green", "red", f"{module.diagnostics.OUTVOTED:.0%}"):
+        assert word in told
+    assert any("What the light means" in getattr(c, "value", "") for c in small_training().children)
 
 
 def test_the_same_settings_load_at_once(explorer, monkeypatch):
