@@ -128,7 +128,9 @@ def pixel_confusion(layer: Layer, classes: int) -> LayerConfusion:
     def define(numbers: Tensor) -> Confusion:
         return PixelConfusion(numbers.unflatten(2, (classes, classes)))
 
-    return LayerConfusion(layer, classes, define, fused.two_classes if classes == 2 else fused.pixel)
+    return LayerConfusion(
+        layer, classes, define, fused.two_classes if classes == 2 else fused.pixel
+    )
 
 
 def low_rank_confusion(layer: Layer, classes: int, rank: int) -> LayerConfusion:
@@ -200,7 +202,7 @@ class TableConfusion(GlobalConfusion):
 def labelled_only(
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, " annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> tuple[Confusion, Tensor, Tensor | None]:
     """Matrices, labels and weights (then by image) of those who labelled, where that saves half.
 

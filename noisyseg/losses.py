@@ -39,7 +39,7 @@ def log_probabilities(
 def label_mean(
     values: Float[Tensor, "batch annotator *space"],
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, "*batch annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """(1/M) Σ_n Σ_{r∈S(n)} mean over the labelled pixels of `values`.
 
@@ -61,7 +61,7 @@ def annotator_nll(
     log_probs: Float[Tensor, "batch true *space"],
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, " annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 3: −log Σ_j A⁽ʳ⁾[ỹ, j] p[j], averaged by `label_mean`."""
     check_log_probs(log_probs)
@@ -103,7 +103,7 @@ def fixed_phase_loss(
 def trace_penalty(
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, " annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """The second term of Eq. 4 without its weight: tr A⁽ʳ⁾, averaged by `label_mean`."""
     confusion, labels, weight = labelled_only(confusion, labels, weight)
