@@ -7,13 +7,16 @@ a time. Knows arrays and a network; knows no file.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from torch import nn
 
-from noisyseg.predict import VolumePrediction, predict_image, space_axes
+if TYPE_CHECKING:  # torch takes seconds to import, and sizes of arrays need none of it
+    from torch import nn
+
+    from noisyseg.predict import VolumePrediction
 
 Window = tuple[slice, ...]
 
@@ -81,12 +84,12 @@ def as_it_is(array: ndarray) -> ndarray:
 
 
 def predict_fitted(
-    model: nn.Module,
+    model: "nn.Module",
     image: Float[ndarray, "channel *space"],
     size: Sequence[int] | None,
     fill: float | None = None,
     turn: Callable[[ndarray], ndarray] = as_it_is,
-) -> VolumePrediction:
+) -> "VolumePrediction":
     """What `model` says of `image`, each window of it padded to `size`, on the image's own grid.
 
     Where `size` has one axis less than the image, the first axis of space holds slices. The
@@ -94,6 +97,8 @@ def predict_fitted(
     bit. None: the network sees the image as it is. `turn` is how a padded slice is laid before
     the network sees it, and how its answer is laid back.
     """
+    from noisyseg.predict import VolumePrediction, predict_image, space_axes
+
     axes = tuple(image.shape[-space_axes(model) :] if size is None else size)
     space = image.shape[image.ndim - len(axes) :]
     parts: list[ndarray] = []
@@ -115,10 +120,10 @@ def predict_fitted(
     return VolumePrediction(probs, noisy[0] if noisy else None)
 
 
-def turned(found: VolumePrediction, turn: Callable[[ndarray], ndarray]) -> VolumePrediction:
+def turned(found: "VolumePrediction", turn: Callable[[ndarray], ndarray]) -> "VolumePrediction":
     """`found` laid another way."""
     noisy = None if found.noisy_probs is None else turn(found.noisy_probs)
-    return VolumePrediction(turn(found.probs), noisy)
+    return type(found)(turn(found.probs), noisy)
 
 
 def _inside(have: int, size: int) -> slice:

@@ -9,7 +9,7 @@ and everything is brought back to the grid, orientation and affine of the first 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,9 +22,10 @@ from data_prep.fitting import as_it_is, predict_fitted, turned
 from data_prep.folders.slicing import normalised
 from data_prep.formats import volumes
 from data_prep.formats.pictures import to_space
-from noisyseg.build import build_model
-from noisyseg.predict import VolumePrediction, predict_volume
 from noisyseg.runs import Run, damage, is_done, read_config
+
+if TYPE_CHECKING:
+    from noisyseg.predict import VolumePrediction  # torch takes seconds to import
 
 NO_VOLUMES = {
     "lidc": "crops about nodules, from DICOM or outlines",
@@ -49,6 +50,8 @@ def load_run(folder: Path) -> Run:
     found = damage(folder)
     if found:
         raise ValueError(f"{folder} is damaged: {found}; train it again with noisyseg.run(config)")
+    from noisyseg.build import build_model
+
     return Run(read_config(folder), folder, build_model)
 
 
@@ -135,7 +138,7 @@ def fitted(
     array: Float[ndarray, "channel z y x"],
     made: Input,
     patch: tuple[int, int, int] | None = None,
-) -> VolumePrediction:
+) -> "VolumePrediction":
     """What `run` says of an array of `network_input`, padded and turned as in its training.
 
     With a `patch` the network sees patches of that size and no padding.
@@ -143,6 +146,8 @@ def fitted(
     by_readers = made.reader == cases.VOLUMES
     turn = _turn if by_readers else as_it_is
     if patch is not None:
+        from noisyseg.predict import predict_volume
+
         return turned(predict_volume(run.model(), turn(array), axis=0, patch=patch), turn)
     return predict_fitted(run.model(), array, made.size, fill=0 if by_readers else None, turn=turn)
 
@@ -153,10 +158,12 @@ def _turn(array: ndarray) -> ndarray:
 
 
 def _write(
-    found: VolumePrediction, on: volumes.Volume, out: Path, shape: dict[str, Any]
+    found: "VolumePrediction", on: volumes.Volume, out: Path, shape: dict[str, Any]
 ) -> dict[str, Path]:
     affine = on.source[1]
     probs = _back(found.probs, on)
+    from noisyseg.predict import VolumePrediction
+
     entropy = VolumePrediction(probs / probs.sum(0), None).uncertainty
     arrays = {"truth": probs.argmax(0).astype(np.uint8), "uncertainty": entropy}
     if found.noisy_probs is not None:

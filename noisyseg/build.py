@@ -24,7 +24,7 @@ from noisyseg import (
 from noisyseg.config import ExperimentConfig
 from noisyseg.confusion import Confusion
 from noisyseg.data.dataset import SegmentationDataset
-from noisyseg.data.views import TrainingView
+from noisyseg.data.training import TrainingView
 from noisyseg.methods import METHODS
 from noisyseg.simulate import simulate_labels
 

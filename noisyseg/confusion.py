@@ -49,9 +49,16 @@ class Confusion(ABC):
         """A[j, j] at each pixel: how often an annotator reports j where it is true."""
         return self.dense().diagonal(dim1=2, dim2=3).movedim(-1, 2)
 
-    def trace(self) -> Float[Tensor, "batch annotator *space"]:
-        """tr A at each pixel; 1 where a matrix ignores the truth, L where it copies it."""
+    def trace(self, labels: Tensor | None = None) -> Float[Tensor, "batch annotator *space"]:
+        """tr A at each pixel; 1 where a matrix ignores the truth, L where it copies it.
+
+        `labels`, where a loss has them, may save time (`likelihood`) and change no value.
+        """
         return self.diagonal().sum(2)
+
+    def only(self, who: Int[Tensor, "batch some"]) -> "Confusion | None":
+        """The matrices of some annotators of each image; None where picking saves nothing."""
+        return None
 
     def mean_dense(
         self, weight: Float[Tensor, " annotator"] | None = None

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from noisyseg.confusion import Confusion, GlobalConfusion, as_confusion
+from noisyseg.likelihood import TableConfusion, labelled_only
 from noisyseg.limits import at_least_single, check_finite, check_log_probs, check_range
 
 SIMPLEX_TOLERANCE = 1e-4
@@ -38,7 +39,7 @@ def log_probabilities(
 def label_mean(
     values: Float[Tensor, "batch annotator *space"],
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, " annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """(1/M) Σ_n Σ_{r∈S(n)} mean over the labelled pixels of `values`.
 
@@ -60,10 +61,11 @@ def annotator_nll(
     log_probs: Float[Tensor, "batch true *space"],
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, " annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 3: −log Σ_j A⁽ʳ⁾[ỹ, j] p[j], averaged by `label_mean`."""
     check_log_probs(log_probs)
+    confusion, labels, weight = labelled_only(confusion, labels, weight)
     return label_mean(-confusion.log_likelihood(log_probs, labels), labels, weight)
 
 
@@ -75,7 +77,7 @@ def fixed_matrices(
     table = torch.full((classes, classes), other, device=labels.device)
     table.fill_diagonal_(max(diagonal, torch.finfo(torch.float32).tiny))
     log_table = table.log().expand(labels.shape[1], -1, -1)
-    return GlobalConfusion(log_table, labels.shape[0], tuple(labels.shape[2:]))
+    return TableConfusion(log_table, labels.shape[0], tuple(labels.shape[2:]))
 
 
 def fixed_phase_loss(
@@ -92,18 +94,20 @@ def fixed_phase_loss(
     nothing above, so that they do not saturate before they are released.
     """
     classes = log_probs.shape[1]
+    confusion, labels, weight = labelled_only(confusion, labels, weight)
     fixed = fixed_matrices(diagonal, labels, classes)
-    short = F.relu(diagonal * classes - confusion.trace())
+    short = F.relu(diagonal * classes - confusion.trace(labels))
     return annotator_nll(log_probs, fixed, labels, weight) + label_mean(short, labels)
 
 
 def trace_penalty(
     confusion: Confusion,
     labels: Int[Tensor, "batch annotator *space"],
-    weight: Float[Tensor, " annotator"] | None = None,
+    weight: Float[Tensor, "*some annotator"] | None = None,
 ) -> Float[Tensor, ""]:
     """The second term of Eq. 4 without its weight: tr A⁽ʳ⁾, averaged by `label_mean`."""
-    return label_mean(confusion.trace(), labels, weight)
+    confusion, labels, weight = labelled_only(confusion, labels, weight)
+    return label_mean(confusion.trace(labels), labels, weight)
 
 
 def dominance_penalty(
@@ -172,9 +176,10 @@ def disentangling_loss(
     matrix = as_confusion(confusion)
     check_labels(labels, probs_or_logits)
     log_probs = log_probabilities(probs_or_logits, from_logits)
-    loss = annotator_nll(log_probs, matrix, labels, annotator_weight)
+    some, written, weight = labelled_only(matrix, labels, annotator_weight)
+    loss = annotator_nll(log_probs, some, written, weight)
     if trace_weight:
-        loss = loss + trace_weight * trace_penalty(matrix, labels, annotator_weight)
+        loss = loss + trace_weight * trace_penalty(some, written, weight)
     if dominance_weight:
         hinge = dominance_penalty(
             matrix, log_probs.exp(), dominance_level, dominance_margin, annotator_weight

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from noisyseg.confusion import Confusion, GlobalConfusion, LowRankConfusion, PixelConfusion
+from noisyseg import likelihood
+from noisyseg.confusion import Confusion
 
 Dims = Literal[2, 3]
 
@@ -22,7 +23,6 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "relu": lambda channels: nn.ReLU(inplace=True),
     "prelu": nn.PReLU,
 }
-FACTOR_FLOOR = 1e-6  # keeps the factors' logarithms finite where softplus underflows
 
 
 class Prediction(NamedTuple):
@@ -128,6 +128,13 @@ def _set_bias(layer: nn.Module, values: Tensor) -> None:
         layer.bias.copy_(values)
 
 
+def _last(layer: nn.Module, features: Tensor, annotators: int) -> likelihood.Layer:
+    """A 1×1 layer that is applied where its numbers are needed."""
+    assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
+    weight = layer.weight.flatten(1).unflatten(0, (1, annotators, -1))
+    return likelihood.Layer(features, weight, layer.bias.unflatten(0, (1, annotators, -1)))
+
+
 class PixelHead(nn.Module):
     """Per-pixel matrices: one 3×3 block shared by all annotators, then a 1×1 layer.
 
@@ -145,9 +152,10 @@ class PixelHead(nn.Module):
         self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
         _set_bias(self.out, (init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
 
-    def forward(self, features: Tensor) -> PixelConfusion:
+    def forward(self, features: Tensor) -> likelihood.LayerConfusion:
         """(batch, width, *space) -> matrices of the batch."""
-        return PixelConfusion(self.out(self.shared(features)).unflatten(1, self.shape))
+        layer = _last(self.out, self.shared(features), self.shape[0])
+        return likelihood.pixel_confusion(layer, self.shape[1])
 
 
 class GlobalHead(nn.Module):
@@ -158,10 +166,10 @@ class GlobalHead(nn.Module):
         start = init_diagonal * torch.eye(classes)
         self.logits = nn.Parameter(start.repeat(annotators, 1, 1))
 
-    def forward(self, features: Tensor) -> GlobalConfusion:
+    def forward(self, features: Tensor) -> likelihood.TableConfusion:
         """Only the batch size and the space of `features` matter."""
         table = self.logits.log_softmax(1)
-        return GlobalConfusion(table, features.shape[0], tuple(features.shape[2:]))
+        return likelihood.TableConfusion(table, features.shape[0], tuple(features.shape[2:]))
 
 
 class LowRankHead(nn.Module):
@@ -184,14 +192,10 @@ class LowRankHead(nn.Module):
         start[:, -1] = math.log(math.expm1(1.0))
         _set_bias(self.out, start.flatten())
 
-    def forward(self, features: Tensor) -> LowRankConfusion:
+    def forward(self, features: Tensor) -> likelihood.LayerConfusion:
         """(batch, width, *space) -> factored matrices of the batch."""
-        raw = self.out(self.shared(features)).unflatten(1, (self.annotators, -1))
-        values = F.softplus(raw.float()) + FACTOR_FLOOR
-        half = self.rank * self.classes
-        left = values[:, :, :half].unflatten(2, (self.rank, self.classes))
-        right = values[:, :, half:-1].unflatten(2, (self.rank, self.classes))
-        return LowRankConfusion(left, right, values[:, :, -1])
+        layer = _last(self.out, self.shared(features), self.annotators)
+        return likelihood.low_rank_confusion(layer, self.classes, self.rank)
 
 
 class SegmentationModel(nn.Module):

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -141,6 +142,29 @@ def run_folder(cfg: ExperimentConfig, fingerprint: str) -> Path:
     if Path(cfg.experiment).name != cfg.experiment or Path(name).name != name:
         raise ValueError(f"{folder} is not in {runs_root()}: experiment and seed are no paths")
     return folder
+
+
+def stored(root: Path | None = None) -> pd.DataFrame:
+    """Every run folder of the store by its name, without opening a file: thousands a second.
+
+    One row a run: experiment, dataset, method, seed, digest, done, path. `root` is another store.
+
+    Examples:
+        >>> list(stored(Path("nowhere")).columns)
+        ['experiment', 'dataset', 'method', 'seed', 'digest', 'done', 'path']
+    """
+    root = runs_root() if root is None else root
+    rows = []
+    for experiment in sorted(root.iterdir()) if root.is_dir() else []:
+        for folder in sorted(experiment.iterdir()) if experiment.is_dir() else []:
+            parts = folder.name.rsplit("-", 3)
+            # What is locked, set aside or no run has another name.
+            if len(parts) == 4 and re.fullmatch(r"s\d+", parts[2]) and parts[3].isalnum():
+                dataset, method, seed, digest = parts
+                row = (experiment.name, dataset, method, int(seed[1:]), digest)
+                rows.append((*row, is_done(folder), folder))
+    columns = ["experiment", "dataset", "method", "seed", "digest", "done", "path"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def is_done(folder: Path) -> bool:

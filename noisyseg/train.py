@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from noisyseg import build, diagnostics, runs
 from noisyseg.config import ExperimentConfig
-from noisyseg.data.views import TrainingView, collate
+from noisyseg.data.training import TrainingView, collate, share_of
 from noisyseg.evaluate import EVALUATION_BATCH
 from noisyseg.methods import METHODS
 
@@ -52,8 +52,12 @@ def fit(
     cfg: ExperimentConfig,
     checkpoint: runs.Checkpoint | None = None,
     on_epoch: OnEpoch | None = None,
+    devices: int = 1,
 ) -> tuple[pd.DataFrame, torch.device]:
     """Train `model` in place for `cfg.epochs`; returns the history and the device used.
+
+    More `devices` share every batch (`torchrun --nproc-per-node DEVICES script.py`): the same
+    numbers as on one, up to rounding, where each image has as many labels.
 
     With a `checkpoint` the state is saved after every epoch and picked up from there;
     on one CPU thread a resumed run is bit-identical to an uninterrupted one.
@@ -62,7 +66,11 @@ def fit(
     from lightning_fabric import Fabric
 
     precision: Any = cfg.precision  # one of Fabric's names, as checked by the config
-    fabric = Fabric(accelerator=cfg.accelerator, devices=1, precision=precision)
+    strategy = "ddp" if devices > 1 else "auto"
+    fabric = Fabric(
+        accelerator=cfg.accelerator, strategy=strategy, devices=devices, precision=precision
+    )
+    fabric.launch()
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay
     )
@@ -80,15 +88,18 @@ def fit(
     for epoch in tqdm(
         range(len(history), cfg.epochs), disable=None if cfg.progress else True, leave=False
     ):
-        batches = fabric.setup_dataloaders(_loader(train, cfg, epoch))
+        batches = fabric.setup_dataloaders(
+            _loader(train, cfg, epoch), use_distributed_sampler=False
+        )
         with torch.random.fork_rng():  # a generative model draws; an epoch's draws are its own
             torch.manual_seed(SEED_STEP * cfg.seed + epoch)
             row = {"epoch": epoch + 1} | _train_epoch(
                 fabric, wrapped, wrapped_optimiser, schedule, batches, loss, cfg, epoch
             )
-            row |= _validate(wrapped, fabric.setup_dataloaders(_loader(val, cfg)))
+            held = fabric.setup_dataloaders(_loader(val, cfg), use_distributed_sampler=False)
+            row |= _validate(wrapped, held)
         history.append(row)
-        if checkpoint is not None:
+        if checkpoint is not None and fabric.is_global_zero:
             checkpoint.save(_state(model, optimiser, schedule, history))
         if on_epoch is not None and on_epoch(row) and epoch + 1 < cfg.epochs:
             raise TrainingStopped(f"stopped after epoch {epoch + 1} of {cfg.epochs}")
@@ -138,12 +149,16 @@ def _train_epoch(
     for batch in batches:
         if cfg.flip:
             batch = _flipped(batch, coin)
-        loss = loss_of(model(batch["image"]), batch, epoch)
+        share = 1.0
+        if fabric.world_size > 1:
+            batch, share = share_of(batch, fabric.global_rank, fabric.world_size)
+        loss = share * loss_of(model(batch["image"]), batch, epoch)
         optimiser.zero_grad()
         fabric.backward(loss)
         optimiser.step()
         schedule.step()
         total = total + loss.detach()
+    total = fabric.all_reduce(total, reduce_op="mean") if fabric.world_size > 1 else total
     mean = float(total) / len(batches)
     if not np.isfinite(mean):
         raise FloatingPointError(

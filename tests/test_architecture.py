@@ -22,9 +22,9 @@ EVERY_PY = SOURCES + sorted(
 )
 # A module or package imports from lines above its own only; new ones get a place here first.
 ORDER = [
-    "storage methods limits",
+    "storage methods limits fused",
     "config simulate confusion metrics",
-    "staple",
+    "staple likelihood",
     "fusion data models losses",
     "diagnostics baselines predict calibrated runs",
     "build",

@@ -71,3 +71,19 @@ def test_a_command_in_a_pipe_prints_no_bar(tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and "\r" not in done.stderr
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+# What trains at once, or publishes weights, needs it in any case.
+WITH_TORCH = {"benchmarks", "notebooks", "published.py"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in commands() if not WITH_TORCH & set(p.relative_to(ROOT).parts)],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_help_waits_for_no_torch(path):
+    """Torch takes seconds to import; `-X importtime` lists what is imported."""
+    command = [sys.executable, "-X", "importtime", *words(path, "--help")[1:]]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert "argparse" in listed and " torch\n" not in listed

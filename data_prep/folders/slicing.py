@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
@@ -18,7 +17,6 @@ from data_prep.fitting import fit, fit_image
 from data_prep.folders.matching import few
 from data_prep.folders.survey import NOT_LABELLED, TRUTH, Entry, load
 from noisyseg.data.dataset import SegmentationDataset
-from noisyseg.metrics import dice_of_counts
 
 NORMALISE = ("zscore", "minmax", "none")
 SLICES = ("all", "labelled", "none")
@@ -182,5 +180,9 @@ def _row(a: int, name: str, images: ndarray, joint: ndarray) -> list[str]:
 
 
 def _dice(joint: Int[ndarray, "k k"]) -> str:
+    import torch  # takes seconds; `--help` needs none of it
+
+    from noisyseg.metrics import dice_of_counts
+
     mean = float(dice_of_counts(torch.from_numpy(joint))[1:].nanmean())
     return "-" if np.isnan(mean) else f"{mean:.3f}"

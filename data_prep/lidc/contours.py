@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int8
 from numpy import ndarray
 
@@ -25,7 +24,6 @@ from data_prep.command import one_line_errors, parser_of
 from data_prep.lidc.database import FAMILIES, FILE, HERE, SIZE, Readers, embed, read_embedded
 from data_prep.lidc.masks import READERS
 from data_prep.lidc.render import Look, depth_of, render, windowed
-from noisyseg import fusion
 from noisyseg.data.dataset import load_dataset
 from noisyseg.data.folder import write_prepared
 from noisyseg.storage import data_root, locked
@@ -128,6 +126,10 @@ def fused(masks: Masks, how: str) -> Mask:
     least half of the readers, so 2 of 4)."""
     if how == "consensus":
         return 2 * masks.sum(1) >= masks.shape[1]
+    import torch  # takes seconds; `--help` needs none of it
+
+    from noisyseg import fusion
+
     fuse = {"spatial_staple": fusion.spatial_staple, "staple": fusion.staple}[how]
     posterior = fuse(torch.tensor(masks.astype(np.int64)), n_classes=2).posterior
     return (posterior[:, 1] > 0.5).numpy()

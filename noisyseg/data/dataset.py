@@ -9,14 +9,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
 
 from noisyseg.data import checks, files
-from noisyseg.data.views import Array, Rows, TrainingView, parse_labelling, ranks, take
+from noisyseg.data.views import Array, Rows, parse_labelling, ranks, take
 from noisyseg.storage import data_root, recover
+
+if TYPE_CHECKING:
+    from noisyseg.data.training import TrainingView
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +155,8 @@ class SegmentationDataset:
         shape = (len(self), self.n_classes, *self.space)
         if "target" in more and more["target"].shape != shape:
             raise ValueError(f"target has shape {more['target'].shape}; {self.name} needs {shape}")
+        from noisyseg.data.training import TrainingView  # it imports torch
+
         return TrainingView(self.images, labels, more)
 
     def read_images(self) -> ndarray:

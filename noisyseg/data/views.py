@@ -1,20 +1,17 @@
-"""Which images, whose labels: rows read on demand, splits, dropped labels, the training view.
+"""Which images, whose labels: rows read on demand, splits, dropped labels.
 
-Training gets a `TrainingView`, in which there is no truth by construction. Knows arrays in
-memory or on disk; knows no folder, no annotator by name and no model.
+Knows arrays in memory or on disk; knows no folder, no annotator by name, no model and no torch,
+which takes seconds to import.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy import ndarray
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate
 
 
 class Rows:
@@ -103,40 +100,6 @@ def split_by_case(case_ids: Sequence[Any]) -> list[str]:
     n_val, n_test = (max(1, round(share * len(cases))) for share in (0.1, 0.2))
     parts = {case: "val" if i < n_val else "test" for i, case in enumerate(cases[: n_val + n_test])}
     return [parts.get(case, "train") for case in names]
-
-
-class TrainingView(Dataset[dict[str, Tensor]]):
-    """What training sees, and no more: there is no truth in it, by construction.
-
-    Items are `image` float32 (channel, *space), `labels` int64 (annotator, *space), `index`
-    int64 (position in the view) and, only if one was given, `target` float32 (true, *space).
-    """
-
-    def __init__(
-        self, images: Array, labels: Array, more: Mapping[str, ndarray] | None = None
-    ) -> None:
-        self.images, self.labels, self.more = images, labels, dict(more or {})
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {k: v[0] for k, v in self.__getitems__([range(len(self))[index]]).items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """One batch, read at once: the items stacked. `DataLoader` calls it."""
-        rows = np.asarray(indices, dtype=np.int64)
-        batch = {"image": self.images[rows].astype(np.float32)}
-        batch |= {"labels": self.labels[rows].astype(np.int64), "index": rows}
-        for name, array in self.more.items():
-            whole = array.dtype.kind in "iu"
-            batch[name] = array[rows].astype(np.int64 if whole else np.float32)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-
-def collate(batch: dict[str, Tensor] | list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """`collate_fn` for a DataLoader over a TrainingView, whose batches come ready made."""
-    return batch if isinstance(batch, dict) else default_collate(batch)
 
 
 def parse_labelling(labelling: str) -> int | None:

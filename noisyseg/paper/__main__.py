@@ -7,10 +7,7 @@ import argparse
 
 from noisyseg.config import PROFILES
 from noisyseg.methods import METHODS
-from noisyseg.paper import source_data
-from noisyseg.paper.ablations import STUDIES
-from noisyseg.paper.plan import LABELLINGS, TABLE_METHODS, missing, study_configs, table_configs
-from noisyseg.sweeps import sweep
+from noisyseg.paper.ablations import LABELLINGS, STUDIES, TABLE_METHODS
 
 
 def main() -> None:
@@ -29,6 +26,10 @@ def main() -> None:
     parser.add_argument("--missing", action="store_true", help="pass over what the table holds")
     parser.add_argument("--scheduler", help="address of a running Dask scheduler instead")
     args = parser.parse_args()
+    from noisyseg.paper import source_data  # with torch, which takes seconds to import
+    from noisyseg.paper.plan import missing, study_configs, table_configs
+    from noisyseg.sweeps import sweep
+
     if args.experiment in STUDIES:
         configs = study_configs(args.experiment, args.profile)
     else:

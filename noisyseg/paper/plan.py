@@ -9,16 +9,10 @@ from noisyseg import published
 from noisyseg.config import SEEDS, ExperimentConfig
 from noisyseg.data.dataset import load_dataset
 from noisyseg.experiment import run
-from noisyseg.methods import METHODS
 from noisyseg.paper import source_data
-from noisyseg.paper.ablations import STUDIES
+from noisyseg.paper.ablations import LABELLINGS, STUDIES, TABLE_METHODS
 from noisyseg.runs import Run
 from noisyseg.sweeps import sweep
-
-LABELLINGS = ("dense", "one")
-# The image as the anchor is an option for those who know their images (ablation_trace); in the main
-# tables the annotators' median offset is 0, so that its labels are those of `calibrated`.
-TABLE_METHODS = tuple(m for m in METHODS if m != "calibrated_image")
 
 
 def table_configs(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noisyseg.data.checks import ORIGINS
-from noisyseg.report.make import STEPS, build
+from noisyseg.report import STEPS
 
 ANCHOR = (
     "what calibrated outlines keep to. annotators (default): they move relative to each other,\n"
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--match", metavar="PATTERN", help=MATCH)
     add("--origin", choices=ORIGINS, default="real", help="of raw pixels (default: real)")
     args = parser.parse_args(arguments)
+    from noisyseg.report.make import build  # with torch, which takes seconds to import
+
     os.environ.setdefault("NOISYSEG_RUNS", str(args.out.expanduser().absolute() / "runs"))
     try:
         file = build(

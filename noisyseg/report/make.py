@@ -24,13 +24,11 @@ from noisyseg.data.dataset import load_dataset
 from noisyseg.experiment import run
 from noisyseg.methods import METHODS
 from noisyseg.plots.style import CLASS_COLOURS
-from noisyseg.report import chapters, page
+from noisyseg.report import STEPS, chapters, page
 from noisyseg.report.skills import estimate, report_of_estimate
 from noisyseg.runs import Run
 from noisyseg.storage import locked, no_formulas, replacing, write_json
 from noisyseg.train import OnEpoch
-
-STEPS = 800  # of the optimiser; some five minutes for small pictures on one core
 
 
 def build(
