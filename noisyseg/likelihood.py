@@ -122,18 +122,16 @@ class LayerConfusion(Confusion):
         return self.plain.mean_dense(weight)
 
 
-def pixel_confusion(layer: Layer, classes: int) -> LayerConfusion:
+def pixel_confusion(layer: Layer, classes: int) -> Confusion:
     """Full matrices: the layer's numbers are logits, (reported, true) flattened."""
 
     def define(numbers: Tensor) -> Confusion:
         return PixelConfusion(numbers.unflatten(2, (classes, classes)))
 
-    return LayerConfusion(
-        layer, classes, define, fused.two_classes if classes == 2 else fused.pixel
-    )
+    return _late(layer, classes, define, fused.two_classes if classes == 2 else fused.pixel)
 
 
-def low_rank_confusion(layer: Layer, classes: int, rank: int) -> LayerConfusion:
+def low_rank_confusion(layer: Layer, classes: int, rank: int) -> Confusion:
     """Factors: rank × reported, rank × true and one scale, before softplus makes them positive."""
     half = rank * classes
 
@@ -143,7 +141,22 @@ def low_rank_confusion(layer: Layer, classes: int, rank: int) -> LayerConfusion:
         right = values[:, :, half:-1].unflatten(2, (rank, classes))
         return LowRankConfusion(left, right, values[:, :, -1])
 
-    return LayerConfusion(layer, classes, define, partial(fused.low_rank, rank))
+    return _late(layer, classes, define, partial(fused.low_rank, rank))
+
+
+def _late(
+    layer: Layer,
+    classes: int,
+    define: Callable[[Tensor], Confusion],
+    step: Callable[..., Any],
+) -> Confusion:
+    """The layer applied late while something is learned; at once where no gradient is wanted.
+
+    What is predicted inside `torch.no_grad()` may be used outside it, after the weights changed.
+    """
+    if torch.is_grad_enabled():
+        return LayerConfusion(layer, classes, define, step)
+    return define(layer.applied())
 
 
 class TableConfusion(GlobalConfusion):

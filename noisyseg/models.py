@@ -152,7 +152,7 @@ class PixelHead(nn.Module):
         self.out = conv(trunk.dims, trunk.width, math.prod(self.shape), kernel=1)
         _set_bias(self.out, (init_diagonal * torch.eye(classes)).flatten().repeat(annotators))
 
-    def forward(self, features: Tensor) -> likelihood.LayerConfusion:
+    def forward(self, features: Tensor) -> Confusion:
         """(batch, width, *space) -> matrices of the batch."""
         layer = _last(self.out, self.shared(features), self.shape[0])
         return likelihood.pixel_confusion(layer, self.shape[1])
@@ -192,7 +192,7 @@ class LowRankHead(nn.Module):
         start[:, -1] = math.log(math.expm1(1.0))
         _set_bias(self.out, start.flatten())
 
-    def forward(self, features: Tensor) -> likelihood.LayerConfusion:
+    def forward(self, features: Tensor) -> Confusion:
         """(batch, width, *space) -> factored matrices of the batch."""
         layer = _last(self.out, self.shared(features), self.annotators)
         return likelihood.low_rank_confusion(layer, self.classes, self.rank)

@@ -192,3 +192,15 @@ def test_what_one_label_an_image_takes_does_not_grow_with_the_annotators():
 
     few, many = one_label(5), one_label(200)
     assert many - few <= 2 * 200 * 9 * 7  # the weights themselves
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_predicted_without_gradient_stays_what_it_is(kind):
+    """Numbers outside the block, and numbers of the weights that predicted them."""
+    head, features, _, _ = problem(kind)
+    with torch.no_grad():
+        found, again = head(features), head(features).dense().clone()
+        for parameter in head.parameters():
+            parameter.add_(1.0)
+    assert not found.dense().requires_grad
+    assert torch.equal(found.dense(), again)

@@ -232,8 +232,9 @@ class ConfusionExplorer(Live, module="explorer"):
         `images`: how many by data set; runs of others are left out.
         """
         kept = [k for k in range(len(self.names)) if self.listed[k]["dataset"] in images]
-        entries, parts = [], []
-        listed = []
+        entries: list[dict[str, Any]] = []
+        parts: list[bytes] = []
+        listed: list[dict[str, Any]] = []
         for place, number in enumerate(kept):
             count = min(images[self.listed[number]["dataset"]], self.listed[number]["images"])
             listed.append(self.listed[number] | {"images": count})
