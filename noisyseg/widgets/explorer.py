@@ -233,22 +233,21 @@ class ConfusionExplorer(Live, module="explorer"):
         """
         kept = [k for k in range(len(self.names)) if self.listed[k]["dataset"] in images]
         entries: list[dict[str, Any]] = []
-        parts: list[bytes] = []
         listed: list[dict[str, Any]] = []
+        arrays = b""
         for place, number in enumerate(kept):
             count = min(images[self.listed[number]["dataset"]], self.listed[number]["images"])
             listed.append(self.listed[number] | {"images": count})
             for n in range(count):
-                offset = sum(map(len, parts))
                 view = self._predicted(number, n)
-                entry, data = coded(view, place, n, offset, LEVELS_BAKED)
+                entry, data = coded(view, place, n, len(arrays), LEVELS_BAKED)
                 entries.append(entry | {"n": 0})
-                parts.append(data)
+                arrays += data
         self.names = [self.names[number] for number in kept]
         self._predicted.cache_clear()  # it goes by numbers, and so does the next line
         self._model.cache_clear()
         self.listed, self.at = listed, {"run": 0, "image": 0, "n": self.at["n"] + 1}
-        self.views, self.arrays = entries, b"".join(parts)
+        self.views, self.arrays = entries, arrays
 
 
 def disputed(view: View) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from noisyseg.widgets.live import Live, packed
 
 WEB = project_root() / "noisyseg" / "widgets" / "web"
 MODULES = sorted(p.stem for p in WEB.glob("*.js") if p.stem not in ("common", "shim"))
+# Modules that others name in their first line: no explorers, but they import nothing either.
+PARTS = {part for name in MODULES for part in module._parts(name)[:-1]}
 # An explorer of this test alone: shows what it was given, and tells what it hears.
 JS = """
 export default { render({ model, el }) {
@@ -142,7 +144,14 @@ def test_packed_values():
 def test_modules_import_nothing_and_know_no_address(name):
     text = source(name)
     assert not re.search(r"^\s*import\b|\bimport\(|https?://|innerHTML", text, re.M)
-    assert "export default { render }" in text
+    assert ("export default { render }" in text) == (name not in PARTS)
+
+
+def test_a_module_is_put_after_what_it_needs():
+    assert module._parts("annotate") == ["calibrate", "newcomer", "picture", "annotate"]
+    text = source("annotate")
+    order = [text.index(word) for word in ("function make(", "class Newcomer", "class Annotate")]
+    assert order == sorted(order) and text.count("class Newcomer") == 1
 
 
 @needs_browser

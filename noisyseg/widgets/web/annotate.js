@@ -455,9 +455,9 @@ class Annotate {
   }
 }
 
-export default {
-  render(context) {
-    const explorer = new Annotate(context);
-    return () => explorer.away();
-  },
-};
+function render(context) {
+  const explorer = new Annotate(context);
+  return () => explorer.away();
+}
+
+export default { render };

@@ -315,9 +315,9 @@ class Explorer {
   }
 }
 
-export default {
-  render(context) {
-    const explorer = new Explorer(context);
-    return () => explorer.away();
-  },
-};
+function render(context) {
+  const explorer = new Explorer(context);
+  return () => explorer.away();
+}
+
+export default { render };
