@@ -191,6 +191,11 @@ class TableConfusion(GlobalConfusion):
     def diagonal(self) -> Tensor:
         return self.dense().diagonal(dim1=2, dim2=3).movedim(-1, 2)
 
+    def trace(self, labels: Tensor | None = None) -> Tensor:
+        trace = self._tables().exp().diagonal(dim1=2, dim2=3).sum(2)  # before it is spread
+        trace = trace.view(*trace.shape, *[1] * len(self.space))
+        return trace.expand(self.batch, *trace.shape[1:2], *self.space)
+
     def apply(self, probs: Tensor) -> Tensor:
         return super().apply(probs) if self.who is None else Confusion.apply(self, probs)
 
