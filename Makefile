@@ -15,7 +15,7 @@ export OMP_NUM_THREADS := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env data figures book test trials lint format strip clean sbom audit hashes gpu
+.PHONY: help env data figures book test trials lint format strip clean sbom audit hashes gpu bench
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -75,6 +75,9 @@ hashes: env  ## after a change of constraints.txt: .ci/hashes.txt anew (asks the
 
 gpu: env  ## on a machine with CUDA: agreement with the CPU, limits, speed
 	@$(PY) benchmarks/gpu.py
+
+bench: env  ## what the method costs beside a plain U-Net: source_data/bench.csv, scale.csv, bench.png
+	@$(PY) benchmarks/bench.py && $(PY) benchmarks/scale.py
 
 clean:  ## remove caches, executed notebooks and smoke tables; .venv, data and runs stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist runs/notebooks

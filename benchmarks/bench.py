@@ -49,7 +49,7 @@ SMALL, LARGE = (28, 12, 32), (64, 24, 8)
 EVERY = ("shared block alone", "per pixel", "as defined", "global", "low rank 1")
 STEPS = {
     Case(*SMALL, 2, 5): (*EVERY, "calibrated", "literal"),
-    Case(*SMALL, 2, 20): ("per pixel", "as defined"),
+    Case(*SMALL, 2, 20): ("per pixel", "as defined", "literal"),
     Case(*SMALL, 8, 5): (*EVERY, "literal"),
     Case(*SMALL, 8, 10): ("per pixel", "low rank 1"),
     Case(*LARGE, 2, 5): ("shared block alone", "per pixel", "global", "literal"),

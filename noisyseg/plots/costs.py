@@ -36,7 +36,7 @@ def step_ratios(table: pd.DataFrame) -> Figure:
         raise ValueError("no step times in the table: run benchmarks/bench.py --parts step")
     cases = list(dict.fromkeys(rows.case))
     counts = [int((rows.case == case).sum()) for case in cases]
-    height = 0.6 * len(cases) + 0.26 * sum(counts) + 0.6
+    height = 0.75 * len(cases) + 0.28 * sum(counts) + 1.0
     figure, axes = plt.subplots(
         len(cases),
         1,
