@@ -63,7 +63,7 @@ def markdown(table: pd.DataFrame) -> str:
     >>> print(markdown(pd.DataFrame({"a": [1, None], "b": ["x|y", "z"]}, dtype=object)))
     | a | b |
     |---|---|
-    | 1 | x\\|y |
+    | 1 | x\|y |
     |  | z |
     """
 

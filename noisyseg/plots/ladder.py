@@ -328,7 +328,8 @@ def plateau(points: pd.DataFrame) -> Figure:
     names = ["with the hinge", "without the hinge"]
     names += [f"over λ: {half} epochs fixed; over their share: λ = {weight}"
               for half, weight in (("half of the", 0.1), ("no", 0.7))]  # fmt: skip
-    figure.legend(colours + dashes, names, loc="outside lower center", ncols=2)
+    # Below the stamp.
+    figure.legend(colours + dashes, names, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=2)
     return figure
 
 
