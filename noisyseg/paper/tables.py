@@ -74,8 +74,12 @@ def readable(table: pd.DataFrame, caption: str) -> Styler:
     ordered = table.loc[style.method_order(table.index)]
     shown = ordered.rename(index=style.title_of, columns=heads).rename_axis(index=None)
     shown = shown.map(lambda cell: cell.replace(" ± ", WIDE) if isinstance(cell, str) else cell)
-    # Without a name for every cell the page is half as large.
-    return Styler(shown, cell_ids=False).set_caption(caption)
+    return captioned(shown, caption)
+
+
+def captioned(table: pd.DataFrame, caption: str) -> Styler:
+    """Any table with what it stands on above it, without a name for every cell: half the size."""
+    return Styler(table, cell_ids=False).set_caption(caption)
 
 
 def in_short(data: pd.DataFrame, methods: Iterable[str] = BRIEF) -> str:

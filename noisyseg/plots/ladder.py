@@ -330,7 +330,8 @@ def plateau(points: pd.DataFrame) -> Figure:
         f"over λ: {half} epochs fixed; over their share: λ = {weight}"
         for half, weight in (("half of the", 0.1), ("no", 0.7))
     ]
-    figure.legend(colours + dashes, names, loc="outside lower center", ncols=2)
+    # Below the stamp.
+    figure.legend(colours + dashes, names, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=2)
     return figure
 
 

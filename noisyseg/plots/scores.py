@@ -66,17 +66,23 @@ def _strip(axis: Any, rows: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def curves(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
-    """Training histories: a panel for each column (name -> axis label), one line per method."""
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.2 * len(columns) + 2.0, 2.7), squeeze=False, layout="tight"
-    )
-    for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
+    """Training histories: a panel for each column (name -> axis label), one line per method.
+
+    Two panels in a row, so that their letters stay legible on a page.
+    """
+    across = min(len(columns), 2)
+    down = -(-len(columns) // 2)
+    size = (3.2 * across + 2.0, 2.7 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="tight")
+    for axis, (column, label) in zip(axes.flat, columns.items(), strict=False):
         for name, history in histories.items():
             if column in history:
                 text, colour = title_of(name), colour_of(name)
                 axis.plot(history.epoch, history[column], color=colour, label=text)
         axis.set(xlabel="epoch", ylabel=label)
-    fullest = max(axes[0], key=lambda axis: len(axis.lines))
+    for axis in axes.flat[len(columns) :]:
+        axis.set_axis_off()
+    fullest = max(axes.flat, key=lambda axis: len(axis.lines))
     names = fullest.get_legend_handles_labels()
     axes[0, -1].legend(*names, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
