@@ -375,7 +375,8 @@ class Annotate {
       make("div", { class: "nl-gauge", role: "img", "aria-label": `Offsets in pixels: ${told}` }, make("span", { class: "nl-middle" }), ...marks,
         make("span", { class: "nl-end" }, `−${most} px narrower`), make("span", { class: "nl-end nl-far" }, `wider +${most} px`)),
       make("div", { class: "nl-legend nl-small" }, ...listed.map(([name, value]) => named(this.colourOf(name), `${name} ${signed(value)}`)),
-        ...silent.map((name) => named(this.colourOf(name), `${name}: no edge`))),
+        ...silent.map((name) => named(this.colourOf(name), `${name}: no edge`)),
+        ...(relative.at(-1) == null && this.mask ? [named(MINE, "you: no edge")] : [])),
     );
   }
 
