@@ -65,7 +65,8 @@ def _case(axis: plt.Axes, rows: pd.DataFrame) -> None:
     axis.barh(range(len(names)), values, color=[ORDER[name][0] for name in names], height=0.7)
     axis.axvline(1, color="#222222", linewidth=1)
     for y, name in enumerate(names):
-        axis.text(values[name], y, f" {values[name]:.2f}", va="center", fontsize=8)
+        beyond = max(values[name], rows.target[name]) if rows.target[name] > 0 else values[name]
+        axis.text(beyond, y, f" {values[name]:.2f}", va="center", fontsize=8)
         if pd.notna(rows.target[name]):
             axis.plot([rows.target[name]] * 2, [y - 0.45, y + 0.45], color="#d4006a", linewidth=2)
     axis.set_yticks(range(len(names)), [ORDER[name][1] for name in names], fontsize=8)
