@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from noisyseg.plots import style
@@ -59,7 +60,7 @@ def step_ratios(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _case(axis: plt.Axes, rows: pd.DataFrame) -> None:
+def _case(axis: Axes, rows: pd.DataFrame) -> None:
     names = [name for name in ORDER if name in rows.index][::-1]
     values = rows.value[names].astype(float)
     axis.barh(range(len(names)), values, color=[ORDER[name][0] for name in names], height=0.7)
