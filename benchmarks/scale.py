@@ -18,14 +18,12 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import torch
 
 import noisyseg as ns
-from noisyseg import build, storage, train
-from noisyseg.data.training import TrainingView, collate
+from noisyseg import storage
 
 COLUMNS = ["part", "case", "quantity", "value", "unit", "target"]
-RUNS, SECONDS, WORKERS = 500, 0.1, (1, 2, 4, 8)
+RUNS, SECONDS, WORKERS = 500, 0.05, (1, 2, 4, 8)
 IMAGES, SIDE, BATCH = 100_000, 192, 32
 # Cases, slices or patches of each, epochs. The share of the step that more cards cannot take off
 # (starting, waiting for the slowest, exchanging gradients) is assumed, not measured.
@@ -34,6 +32,9 @@ TRAININGS = {
     "LIDC: 1,000 cases of 8 patches of 64³": ("64³", 1_000 * 8, 100),
 }
 CARDS, LOST = (1, 8, 64), 0.02
+
+
+# Torch is imported where it is needed: each worker imports this file.
 
 
 def pause(n):
@@ -60,15 +61,17 @@ def workers(write):
 
 def loader(write):
     """The files are sparse: they read as zeros and take no room, but as much memory as any."""
+    from torch.utils.data import DataLoader
+
+    from noisyseg.data.training import TrainingView, collate
+
     with tempfile.TemporaryDirectory(dir=storage.runs_root().parent) as folder:
         arrays = [
             np.lib.format.open_memmap(Path(folder) / name, "w+", np.int8, (IMAGES, 1, SIDE, SIDE))
             for name in ("images.npy", "labels.npy")
         ]
         view = TrainingView(*arrays)
-        batches = torch.utils.data.DataLoader(
-            view, batch_size=BATCH, shuffle=True, collate_fn=collate
-        )
+        batches = DataLoader(view, batch_size=BATCH, shuffle=True, collate_fn=collate)
         before, since, seen = private_gib(), time.perf_counter(), 0
         most = before
         for n, batch in enumerate(batches):
@@ -120,7 +123,10 @@ def overhead(write):
 
 def seconds_of(method):
     """CPU seconds of one epoch by part, and of "all" of it."""
+    import torch
     from lightning_fabric import Fabric
+
+    from noisyseg import build, train
 
     cfg = ns.ExperimentConfig.preset(
         "mnist", "reduced", method, n_train=640, n_val=32, epochs=1, progress=False
@@ -166,7 +172,6 @@ def main():
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parts = parser.parse_args().parts
-    torch.set_num_threads(1)
     file = storage.figures_root() / "source_data" / "scale.csv"
     table = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
     rows = table[~table.part.isin(parts)].values.tolist()

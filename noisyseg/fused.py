@@ -343,7 +343,7 @@ class Table(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        """Gradients of the table and of the logarithms of the truth."""
+        """Two products: what each label hands back, with p and with A."""
         table, probs, labels, likely = ctx.saved_tensors
         of_reported = probs.new_zeros(*labels.shape[:2], table.shape[2], labels.shape[2])
         share = (gradient / likely)[:, :, None]

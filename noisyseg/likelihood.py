@@ -88,7 +88,7 @@ class LayerConfusion(Confusion):
         return whole and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
     def log_likelihood(self, log_probs: Tensor, labels: Tensor) -> Tensor:
-        """As `Confusion` has it, by the short step where that applies."""
+        """As in `Confusion`; the short way where it holds."""
         if self._short:
             x, weight, bias = self.layer
             with torch.autocast(x.device.type, enabled=False):
@@ -101,7 +101,7 @@ class LayerConfusion(Confusion):
         return self.plain.log_likelihood(log_probs, labels)
 
     def trace(self, labels: Tensor | None = None) -> Tensor:
-        """As `Confusion` has it; with `labels`, from the step that also makes the likelihood."""
+        """As in `Confusion`; the short way where `labels` come with it."""
         if self._trace is None and self._short and labels is not None:
             x = self.layer.features
             even = x.new_zeros(len(x), 1, *x.shape[2:]).expand(-1, self.classes, *x.shape[2:])
@@ -113,19 +113,19 @@ class LayerConfusion(Confusion):
         return LayerConfusion(self.layer.only(who), self.classes, self.define, self.step)
 
     def dense(self) -> Tensor:
-        """As `Confusion` has it."""
+        """Every matrix at every pixel."""
         return self.plain.dense()
 
     def apply(self, probs: Tensor) -> Tensor:
-        """As `Confusion` has it."""
+        """A·p, what each annotator is expected to write."""
         return self.plain.apply(probs)
 
     def diagonal(self) -> Tensor:
-        """As `Confusion` has it."""
+        """A[j, j] at each pixel."""
         return self.plain.diagonal()
 
     def mean_dense(self, weight: Tensor | None = None) -> Tensor:
-        """As `Confusion` has it."""
+        """Mean matrix over annotators at each pixel."""
         return self.plain.mean_dense(weight)
 
 
@@ -193,7 +193,7 @@ class TableConfusion(GlobalConfusion):
         return self.log_table[None] if self.who is None else self.log_table[self.who]
 
     def log_likelihood(self, log_probs: Tensor, labels: Tensor) -> Tensor:
-        """As `Confusion` has it, by the short step where that applies."""
+        """As in `Confusion`; the short way where it holds."""
         flat, tables = labels.flatten(2), self._tables()
         log_probs = at_least_single(log_probs).flatten(2)
         if log_probs.is_cpu and not torch.compiler.is_compiling():
@@ -206,27 +206,27 @@ class TableConfusion(GlobalConfusion):
         return (row + log_probs[:, None]).logsumexp(2).view(labels.shape)
 
     def dense(self) -> Tensor:
-        """As `Confusion` has it."""
+        """Every matrix at every pixel."""
         dense = self._tables().exp()
         dense = dense.view(*dense.shape, *[1] * len(self.space))
         return dense.expand(self.batch, *dense.shape[1:4], *self.space)
 
     def diagonal(self) -> Tensor:
-        """As `Confusion` has it."""
+        """A[j, j] at each pixel."""
         return self.dense().diagonal(dim1=2, dim2=3).movedim(-1, 2)
 
     def trace(self, labels: Tensor | None = None) -> Tensor:
-        """As `Confusion` has it; with `labels`, from the step that also makes the likelihood."""
+        """As in `Confusion`; the short way where `labels` come with it."""
         trace = self._tables().exp().diagonal(dim1=2, dim2=3).sum(2)  # before it is spread
         trace = trace.view(*trace.shape, *[1] * len(self.space))
         return trace.expand(self.batch, *trace.shape[1:2], *self.space)
 
     def apply(self, probs: Tensor) -> Tensor:
-        """As `Confusion` has it."""
+        """A·p, what each annotator is expected to write."""
         return super().apply(probs) if self.who is None else Confusion.apply(self, probs)
 
     def mean_dense(self, weight: Tensor | None = None) -> Tensor:
-        """As `Confusion` has it."""
+        """Mean matrix over annotators at each pixel."""
         whole = self.who is None
         return super().mean_dense(weight) if whole else Confusion.mean_dense(self, weight)
 
