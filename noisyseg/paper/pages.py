@@ -12,7 +12,7 @@ from noisyseg.paper import source_data, standings
 from noisyseg.plots.style import title_of
 from noisyseg.storage import figures_root, project_root, replacing
 
-# File below figures/ -> the notebook that draws it, and what it shows.
+# File below figures/ -> the notebook that draws it ("": `make bench`), and what it shows.
 FIGURES = {
     "mnist_trace": ("90", "What the paper's method learned on one digit"),
     "mnist_calibrated": ("10", "What ours learned on one digit"),
@@ -46,6 +46,7 @@ FIGURES = {
     "ablation_noise_cm": ("31", "Error of the matrices against the annotators' errors"),
     "ablation_annotators": ("31", "Dice against the number of annotators"),
     "ablation_labels": ("31", "Dice against the number of labels an image"),
+    "bench": ("", "What the method costs: training steps as ratios to a plain U-Net"),
     "ablation_confusion": ("32", "Global, per-pixel and low-rank matrices"),
 }
 DATA = standings.GLANCE_DATA | {"brats": "BraTS' core, all slices"}
@@ -187,5 +188,7 @@ def _figures() -> pd.DataFrame:
 
 
 def _notebook(number: str) -> str:
+    if not number:
+        return "[`make bench`](../benchmarks/README.md)"
     (file,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
     return f"[{file.stem}](../notebooks/{file.name})"
