@@ -74,7 +74,7 @@ def test_a_command_in_a_pipe_prints_no_bar(tmp_path):
 
 
 # What trains at once, or publishes weights, needs it in any case.
-WITH_TORCH = {"benchmarks", "notebooks", "published.py"}
+WITH_TORCH = {"benchmarks", "notebooks", "widgets", "published.py"}
 
 
 @pytest.mark.parametrize(

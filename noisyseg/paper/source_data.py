@@ -60,7 +60,8 @@ def export(runs: Iterable[Run] | Mapping[str, Run], kind: str = "values") -> Pat
     by key (labelling, method, seed and the study's columns), so tables grow with a sweep. The
     other kinds take runs by the name to find them under, e.g. "calibrated one", and replace
     the file: "images" has one row a test image, "history" one row per epoch, "exhibits" the
-    arrays of the first four test images. Returns the path.
+    arrays of the first four test images. Returns the path. Raises ValueError for runs of
+    several experiments or profiles.
     """
     if kind != "values":
         assert isinstance(runs, Mapping), "give runs by name"
@@ -68,6 +69,11 @@ def export(runs: Iterable[Run] | Mapping[str, Run], kind: str = "values") -> Pat
         NAMED[kind](path, runs)
         return path
     runs = list(runs.values() if isinstance(runs, Mapping) else runs)
+    files = sorted({_path(run, kind).name for run in runs})
+    if len(files) != 1:
+        raise ValueError(
+            f"runs for {len(files)} tables ({', '.join(files)}): export each experiment alone"
+        )
     path, new, extra = _path(runs[0], kind), table(runs), list(ablations.columns(runs[0].config))
     with locked(path):
         old = read_values(path) if path.exists() else new[:0]

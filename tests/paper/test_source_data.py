@@ -54,6 +54,18 @@ def test_ablations_append_their_columns(tiny_folder, figures):
     ).any()
 
 
+def test_runs_of_two_tables_are_refused_and_no_table_changes(tiny_folder, figures):
+    first, second = runs(tiny_folder)
+    before = source_data.export([first]).read_bytes()
+    other = ns.run(second.config.replace(experiment="ablation_annotators"))
+    with pytest.raises(ValueError, match=r"2 tables \(ablation_annotators.*, tiny.*alone"):
+        source_data.export([first, other])
+    with pytest.raises(ValueError, match="0 tables"):
+        source_data.export([])
+    assert (figures / "tiny.smoke.csv").read_bytes() == before
+    assert len(list(figures.iterdir())) == 1
+
+
 def test_what_a_table_lacks_is_found_without_its_runs(tiny_folder, figures):
     cfgs = [r.config for r in runs(tiny_folder)]
     assert plan.missing(cfgs) == cfgs  # no table yet
