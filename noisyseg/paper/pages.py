@@ -189,6 +189,6 @@ def _figures() -> pd.DataFrame:
 
 def _notebook(number: str) -> str:
     if not number:
-        return "[`make bench`](../benchmarks/README.md)"
+        return "`make bench`"
     (file,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
     return f"[{file.stem}](../notebooks/{file.name})"

@@ -19,7 +19,8 @@ import noisyseg as ns
 from noisyseg import storage
 from noisyseg.data import checks, dataset, files
 from noisyseg.data import folder as folder_module
-from noisyseg.data.views import collate, parse_labelling, split_by_case
+from noisyseg.data.training import collate
+from noisyseg.data.views import parse_labelling, split_by_case
 
 SPLIT = ["train", "val", "test", "train", "train", "test", "val", "train", "train", "test"]
 CLASSES = ["background", "object"]

@@ -21,7 +21,7 @@ BOOK = project_root() / "notebooks" / "40_your_own_data.ipynb"
 
 
 def cells(folder, dataset, monkeypatch):
-    """The executed notebook's printed lines; its ten cells of code all ran."""
+    """The executed notebook's printed lines; its eleven cells of code all ran."""
     monkeypatch.setenv("NOISYSEG_DATA", str(data_root()))
     monkeypatch.setenv("NOISYSEG_RUNS", str(folder / "runs"))
     monkeypatch.delenv("MPLBACKEND", raising=False)
@@ -31,7 +31,7 @@ def cells(folder, dataset, monkeypatch):
     )  # fmt: skip
     code = [c for c in done.cells if c.cell_type == "code"]
     injected = [c for c in code if "injected-parameters" in c.metadata.get("tags", [])]
-    assert len(code) - len(injected) == 10 and all(c.execution_count for c in code)
+    assert len(code) - len(injected) == 11 and all(c.execution_count for c in code)
     outputs = [o for c in code for o in c.outputs]
     assert not [o for o in outputs if o.get("name") == "stderr"]
     return "".join(o.get("text", "") for o in outputs)
@@ -50,7 +50,7 @@ def test_the_readers_outlines_as_a_prepared_folder(tmp_path, monkeypatch):
 def test_oblique_volumes_of_four_readers(tmp_path, monkeypatch):
     examples.write_nifti(tmp_path / "nodules", volumes=30)
     text = cells(tmp_path, tmp_path / "nodules", monkeypatch)
-    assert "'images': 30" in text and "predictions: True" in text and text.count(": True") == 5
+    assert "'images': 30" in text and "predictions: True" in text and text.count(": True") == 6
     written = list((tmp_path / "runs").rglob("annotator_reader4.nii.gz"))
     assert len(written) == 30
 
