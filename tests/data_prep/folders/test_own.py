@@ -41,7 +41,7 @@ def cells(folder, dataset, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_the_readers_outlines_as_a_prepared_folder(tmp_path, monkeypatch):
     text = cells(tmp_path, data_root() / "lidc", monkeypatch)
-    assert "888 images" in text and text.count(": True") == 4
+    assert "888 images" in text and text.count(": True") == 5
     for reader in range(1, 5):
         assert f"reader {reader}: " in text
 
