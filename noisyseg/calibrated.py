@@ -80,14 +80,19 @@ class Calibration(NamedTuple):
 def weighted_median(
     values: Float[ndarray, "annotator class"], weights: Float[ndarray, "annotator class"]
 ) -> Float[ndarray, " class"]:
-    """The value in the middle of the weight; halfway where the middle falls between two values."""
+    """The value in the middle of the weight; halfway where the middle falls between two values.
+
+    Of two values neither is the middle one, whatever they weigh: the result is halfway.
+    """
     order = np.lexsort((weights, values), axis=0)
     values, weights = (np.take_along_axis(a, order, 0) for a in (values, weights))
     total = weights.sum(0)
     share = weights.cumsum(0) / np.where(total > 0, total, 1)
     low = np.take_along_axis(values, (share >= 0.5 - 1e-9).argmax(0)[None], 0)[0]
     high = np.take_along_axis(values, (share > 0.5 + 1e-9).argmax(0)[None], 0)[0]
-    return np.where(total > 0, (low + high) / 2, 0.0)
+    two = (weights > 0).sum(0) == 2
+    halfway = np.where(weights > 0, values, 0).sum(0) / 2
+    return np.where(two, halfway, np.where(total > 0, (low + high) / 2, 0.0))
 
 
 def signed_distance(labels: Int[ndarray, " *space"], klass: int) -> Float[ndarray, " *space"]:

@@ -247,6 +247,23 @@ def test_the_weighted_median_is_the_plain_one_for_equal_weights():
     assert (calibrated.weighted_median(values, np.zeros_like(values)) == 0).all()
 
 
+def test_of_two_annotators_neither_is_the_middle():
+    """The sharper of two would otherwise pull the other one all the way to its own outline."""
+    values, weights = np.array([[1.7], [-0.2], [9.0]]), np.array([[0.4], [2.0], [0.0]])
+    assert calibrated.weighted_median(values, weights) == pytest.approx(0.75)
+    image = np.zeros((4, 1, 20, 20))
+    image[..., 6:14, 6:14] = 1
+    grown, shrunk = np.zeros((2, 4, 1, 20, 20), int)
+    grown[..., 4:16, 4:16] = shrunk[..., 8:12, 8:12] = 1
+    labels = np.concatenate([grown, shrunk], 1)
+    found = calibrated.calibrate(image, labels, 2)
+    assert found.relative()[:, 1] == pytest.approx([2, -2], abs=0.3)
+    better = calibrated.calibrated_labels(labels, found.shift())
+    assert (better[:, 0] == better[:, 1]).mean() > 0.98
+    swapped = calibrated.calibrate(image, labels[:, ::-1], 2)
+    assert np.array_equal(swapped.shift()[::-1], found.shift(), equal_nan=True)
+
+
 def test_who_uses_other_names_has_less_say():
     labels = RNG.integers(0, 3, (6, 1, 8, 8)).repeat(4, 1)
     swapped = labels[:, 3].copy()

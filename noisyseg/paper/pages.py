@@ -72,7 +72,8 @@ there, the printed values are no comparison. `source_data/` holds one row for ea
 ### Every method on every data set
 
 Dice in %, and in brackets the rank among networks that never see the truth (1 is best): all
-annotators label / one label an image. Sorted by the worst rank.
+annotators label / one label an image. Then the worst rank; the largest gap to the best ranked
+network, in points; and in how many columns the method has a rank. Sorted by the worst rank.
 
 {ranks}
 ### Real people
@@ -122,7 +123,7 @@ def tables_page() -> str:
     sources = {name: source_data.read(name) for name in ("people", "mnist", "ms", "brats", "lidc")}
     return TEXT.format(
         profile=sources["mnist"].profile.iloc[0],
-        ranks=markdown(_ranks(standings.ranks(sources))),
+        ranks=markdown(ranks_in_words(standings.ranks(sources))),
         people=markdown(_titled(_worded(_read("people")))),
         ahead=markdown(_worded(_read("people_ahead"))),
         verdicts=markdown(_read("verdicts")[SHOWN].rename(columns={"ours": "here"})),
@@ -160,16 +161,23 @@ def _beside(name: str, title: str) -> str:
     return f"\n#### {title}\n\n{markdown(table)}"
 
 
-def _ranks(ranked: pd.DataFrame) -> pd.DataFrame:
-    """One row a method, one column a data set: both labellings, means with ranks."""
+def ranks_in_words(ranked: pd.DataFrame) -> pd.DataFrame:
+    """`standings.ranks`, one row a method and one column a data set: mean Dice in % (rank).
+
+    Both labellings in one cell, all annotators label / one label an image; then the worst rank, the
+    largest gap to the best ranked network in points, and in how many columns there is a rank.
+    """
     table = pd.DataFrame({"method": ranked.index.map(title_of)}, index=ranked.index)
     sets = dict.fromkeys(name for name, _, what in ranked.columns if what == "mean")
     for name in sets:
         kinds = [k for k in ("dense", "one") if (name, k, "mean") in ranked]
         cells = [[_cell(row, (name, kind)) for kind in kinds] for _, row in ranked.iterrows()]
         table[DATA[name]] = [" / ".join(cell) for cell in cells]
-    worst = ranked["worst rank", "", ""]
-    return table.assign(worst=["" if pd.isna(rank) else f"{rank:.0f}" for rank in worst])
+    for name, scale, digits in (("worst rank", 1, 0), ("largest gap", 100, 1), ("ranked in", 1, 0)):
+        values = scale * ranked[name, "", ""]
+        known = ranked["worst rank", "", ""].notna()
+        table[name] = [f"{v:.{digits}f}" if k else "" for v, k in zip(values, known, strict=True)]
+    return table
 
 
 def _cell(row: pd.Series, key: tuple[str, str]) -> str:

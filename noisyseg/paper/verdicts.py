@@ -179,11 +179,14 @@ def _rows(data: pd.DataFrame, outcomes: list[Outcome]) -> list[dict[str, str]]:
     return summary + [_row(data, one) for one in ours]
 
 
+ONE_SEED = "One seed has no interval, so it shows nothing yet."
+
+
 def _row(data: pd.DataFrame, outcome: Outcome) -> dict[str, str]:
     claim, differences, holds = outcome
     unit, dataset = UNITS[claim.metric], data.dataset.iloc[0]
     low, high = tables.interval(differences)
-    reason = _reason(claim, holds)
+    reason = _reason(claim, holds) if np.isfinite(low) else ONE_SEED
     if claim.metric == "dice" and dataset in config.TARGET:
         reason += f" {EMPTY_IS_RIGHT}"
     return {

@@ -245,7 +245,7 @@ def _label_lines(axis: Any, ends: Mapping[str, float], drawn: Mapping[str, Any])
             xycoords="axes fraction",
             va="center",
             color=drawn[name].get_color(),
-            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "#bbbbbb"},
+            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "#bbbbbb", "relpos": (0, 0.5)},
         )
     return True
 
@@ -301,18 +301,22 @@ def heads(data: pd.DataFrame, cost: pd.DataFrame) -> Figure:
                 alpha=0.6,
                 s=20 + part.parameters / 20,
             )
-            for _, row in part.dropna(subset="step_ratio").iterrows():
+            ordered = part.dropna(subset="step_ratio").sort_values("step_ratio")
+            for place, (_, row) in enumerate(ordered.iterrows()):
+                above = place % 2 == 1  # in turn, so that names of neighbours stay apart
                 axis.annotate(
-                    row.model,
+                    row.model.replace("low rank", "rank"),
                     (row.step_ratio, 100 * row.value),
-                    xytext=(5, 4),
+                    xytext=(0, 10 if above else -10),
                     textcoords="offset points",
+                    ha="center",
+                    va="bottom" if above else "top",
                 )
         axis.set(title=task, xlabel="time of a step / plain U-Net", ylabel="foreground Dice (%)")
         axis.margins(0.25)
         axis.set_xscale("log", base=2)
         axis.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
-        axis.set_xlim(0.9, max(1.5 * cost[cost.task == task].step_ratio.max(), 2))
+        axis.set_xlim(0.8, max(1.5 * cost[cost.task == task].step_ratio.max(), 2))
         if rows[rows.task == task].step_ratio.isna().all():
             say_empty(axis)
     axes[0, -1].legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))

@@ -156,6 +156,8 @@ function weightedMedian(values, weights) {
   const order = values.map((_, i) => i).sort((i, j) => values[i] - values[j] || weights[i] - weights[j]);
   const total = weights.reduce((sum, w) => sum + w, 0);
   if (!(total > 0)) return 0;
+  const heavy = order.filter((i) => weights[i] > 0);
+  if (heavy.length === 2) return (values[heavy[0]] + values[heavy[1]]) / 2;
   let running = 0, low, high;
   for (const i of order) {
     running += weights[i];
